@@ -1,0 +1,1 @@
+"""Backends: what executes a network on a device."""

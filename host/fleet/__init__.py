@@ -1,0 +1,1 @@
+"""Talking to agents: client, local agent, the Measurer."""

@@ -1,0 +1,1 @@
+"""Supernet training and evaluation."""

@@ -1,0 +1,406 @@
+"""The records that host and agent exchange, free of any wire format.
+
+Every quantity carries its unit as a suffix. `None` means "not known on this machine"; no number
+ever stands for a failure or for a missing reading.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+PROTOCOL_VERSION = 1
+"""Version of the wire contract `boardfront.v1`; an agent and a host must agree on it."""
+
+MEASUREMENT_PROTOCOL_VERSION = 1
+"""Version of the rules of timing. It is part of a time's key: other rules, other times."""
+
+
+class TaskKind(enum.Enum):
+    """What is timed."""
+
+    INFERENCE = "inference"
+    TRAINING_STEP = "training-step"
+
+
+class CacheState(enum.Enum):
+    """What the timed call finds in the processor's caches."""
+
+    WARM = "warm"
+    COLD = "cold"
+
+
+class Origin(enum.Enum):
+    """Where a time comes from. Only `MEASURED` may be acted upon."""
+
+    MEASURED = "measured"
+    EMULATED = "emulated"
+    SIMULATED = "simulated"
+    PROGRAMMED = "programmed"
+
+
+class Purpose(enum.Enum):
+    """Why a measurement was taken."""
+
+    CANDIDATE = "candidate"
+    FINALIST = "finalist"
+    SENTINEL = "sentinel"
+    AUDIT = "audit"
+    RETRY = "retry"
+
+
+class Verdict(enum.Enum):
+    """Whether a measurement can be trusted."""
+
+    OK = "ok"
+    UNSTABLE = "unstable"
+    THROTTLED = "throttled"
+    CONTENDED = "contended"
+    DRIFTED = "drifted"
+
+
+class FailureKind(enum.Enum):
+    """Why there is no measurement."""
+
+    TIMEOUT = "timeout"
+    CRASHED = "crashed"
+    UNSUPPORTED = "unsupported"
+    OUT_OF_MEMORY = "out_of_memory"
+    UNSTABLE = "unstable"
+    INVALID_ARTIFACT = "invalid_artifact"
+    DEVICE_LOST = "device_lost"
+
+
+class JobState(enum.Enum):
+    """Where a job stands on its agent."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    COMPLETED = "completed"
+    CANCELLED = "cancelled"
+    ACKNOWLEDGED = "acknowledged"
+
+    @property
+    def is_final(self) -> bool:
+        """Whether no further event can follow."""
+        return self in {JobState.COMPLETED, JobState.CANCELLED, JobState.ACKNOWLEDGED}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Task:
+    """What is timed, in full; two times compare only where their tasks are equal.
+
+    `resolution` (pixels a side) and `classes` are None for a model that is not one of our
+    spaces' image classifiers.
+    """
+
+    kind: TaskKind = TaskKind.INFERENCE
+    batch: int = 1
+    resolution: int | None = None
+    classes: int | None = None
+    frozen_stages: int = 0
+    cache: CacheState = CacheState.WARM
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Precision:
+    """When a measurement may stop.
+
+    Args:
+        relative_half_width: Half the 95 % interval's width over the median, e.g. 0.01.
+        min_duration_s: The windows are spread over at least this long. Less than 2 s is a
+            coarse look and is marked as such.
+        min_windows: At least six: fewer give no distribution-free 95 % interval of a median.
+    """
+
+    relative_half_width: float = 0.01
+    min_duration_s: float = 2.0
+    min_windows: int = 6
+
+    @property
+    def is_coarse(self) -> bool:
+        """Whether this look is too short to see slow drift."""
+        return self.min_duration_s < 2.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Deadlines:
+    """How long each phase may take. Compile and run count the subject's own time on the device."""
+
+    queue_s: float = 3600.0
+    compile_s: float = 300.0
+    run_s: float = 60.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Subject:
+    """One network on one backend inside a job."""
+
+    subject_id: str
+    artifact_sha256: str
+    backend: str
+    options: Mapping[str, str] = field(default_factory=dict)
+    input_shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Job:
+    """A request to measure. It outlives the connection that submitted it.
+
+    `fencing_token` belongs to the lease under which the job was submitted; 0 is no lease.
+    """
+
+    job_id: str
+    subjects: tuple[Subject, ...]
+    task: Task
+    precision: Precision = field(default_factory=Precision)
+    deadlines: Deadlines = field(default_factory=Deadlines)
+    purpose: Purpose = Purpose.CANDIDATE
+    fencing_token: int = 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OptionInfo:
+    """One option of a backend: its default and what it may be set to, in words."""
+
+    name: str
+    default: str
+    allowed: str
+    description: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BackendInfo:
+    """What a backend can do on this device.
+
+    `reason` says why it is not available, and what to install.
+    """
+
+    name: str
+    version: str
+    available: bool
+    origin: Origin = Origin.MEASURED
+    tasks: tuple[TaskKind, ...] = ()
+    options: tuple[OptionInfo, ...] = ()
+    reason: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Hardware:
+    """The device's processor and memory."""
+
+    machine: str
+    cpu_model: str
+    soc: str | None
+    logical_cores: int
+    physical_cores: int | None
+    max_frequency_hz: float | None
+    memory_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OperatingSystem:
+    """The device's system software as far as it changes times."""
+
+    name: str
+    kernel: str
+    distribution: str | None
+    governor: str | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DeviceDescription:
+    """An agent's answer to "what are you?".
+
+    `fingerprint` is a hash over everything that a time depends on and that is not the device's
+    identity: two boards of one kind with one set-up share it.
+    """
+
+    device_id: str
+    name: str
+    hardware: Hardware
+    system: OperatingSystem
+    fingerprint: str
+    agent_version: str
+    protocol_version: int
+    measurement_protocol_version: int
+    backends: tuple[BackendInfo, ...]
+    queued_jobs: int
+
+    def backend(self, name: str) -> BackendInfo | None:
+        """Return the backend called `name`, or None."""
+        return next((info for info in self.backends if info.name == name), None)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Target:
+    """What a time is true for: a kind of device, a backend, and its options in full."""
+
+    fingerprint: str
+    backend: str
+    backend_version: str
+    options: Mapping[str, str]
+    tuning: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Window:
+    """Consecutive samples; each sample is the mean over `loops` runs."""
+
+    start_s: float
+    loops: int
+    samples_s: tuple[float, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Statistics:
+    """What the windows say. The interval is a distribution-free 95 % one of the median."""
+
+    median_s: float
+    low_s: float
+    high_s: float
+    mean_s: float
+    min_s: float
+    max_s: float
+    p90_s: float
+    p99_s: float
+    mad_s: float
+    cv: float
+    samples: int
+    windows: int
+    merged: int
+    autocorrelation: float | None
+    outliers: int
+
+    @property
+    def relative_half_width(self) -> float:
+        """Half of the interval's width over the median."""
+        return (self.high_s - self.low_s) / 2 / self.median_s
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Circumstances:
+    """What else happened while the samples were taken. None: could not be read."""
+
+    governor: str | None = None
+    frequency_before_hz: float | None = None
+    frequency_after_hz: float | None = None
+    temperature_before_c: float | None = None
+    temperature_after_c: float | None = None
+    steal_fraction: float | None = None
+    other_cpu_fraction: float | None = None
+    load_average: float | None = None
+    worker_peak_rss_bytes: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Result:
+    """A subject's measurement: raw samples, circumstances, and a verdict with its evidence."""
+
+    subject_id: str
+    artifact_sha256: str
+    artifact_bytes: int
+    target: Target
+    origin: Origin
+    verdict: Verdict
+    evidence: tuple[str, ...]
+    statistics: Statistics
+    precision: Precision
+    windows: tuple[Window, ...]
+    warm_up_s: tuple[float, ...]
+    first_run_s: float
+    load_s: float
+    compile_s: float
+    run_s: float
+    circumstances: Circumstances
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Failure:
+    """Why a subject has no measurement. `detail` holds the last lines of the worker's stderr."""
+
+    kind: FailureKind
+    message: str
+    detail: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Queued:
+    """The job waits; `position` jobs are before it."""
+
+    position: int
+
+
+class Phase(enum.Enum):
+    """What a worker is doing."""
+
+    LOADING = "loading"
+    COMPILING = "compiling"
+    WARMING_UP = "warming-up"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Working:
+    """A subject entered a phase that has no interval to show yet."""
+
+    phase: Phase
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sampling:
+    """The interval so far. `low_s` and `high_s` are None until there are six windows."""
+
+    windows: int
+    median_s: float
+    low_s: float | None
+    high_s: float | None
+    elapsed_s: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Interrupted:
+    """The agent stopped while the job ran; the job is in the queue again."""
+
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Finished:
+    """The job's last event."""
+
+    state: JobState
+
+
+EventBody = Queued | Working | Sampling | Interrupted | Result | Failure | Finished
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JobEvent:
+    """One step of a job. `index` counts from 0 without gaps and never changes.
+
+    `subject_id` is empty for events of the whole job.
+    """
+
+    index: int
+    time_unix_s: float
+    subject_id: str
+    body: EventBody
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TelemetrySample:
+    """The device's state at one moment. None: could not be read."""
+
+    time_unix_s: float
+    temperature_c: float | None = None
+    frequency_hz: float | None = None
+    governor: str | None = None
+    cpu_fraction: float | None = None
+    memory_available_bytes: int | None = None
+    power_w: float | None = None
+    running_job_id: str | None = None
+    queued_jobs: int = 0

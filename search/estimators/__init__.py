@@ -1,0 +1,1 @@
+"""Estimators of a candidate's accuracy that need no host."""

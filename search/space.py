@@ -1,0 +1,135 @@
+"""What a search space guarantees.
+
+Three Protocols, each for one kind of user: the search needs `Space`, measuring needs
+`NetworkSpace`, supernet training needs `SupernetSpace`. A space class may offer all of them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+from boardfront.protos.errors import WrongInputError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import numpy as np
+    import numpy.typing as npt
+    import onnx
+    import torch
+
+
+class InvalidEncodingError(WrongInputError):
+    """An encoding breaks a rule of its space.
+
+    Args:
+        encoding: The text as given.
+        position: Index of the first wrong character, counted from 0.
+        rule: What the space expects there, and what came.
+    """
+
+    def __init__(self, encoding: str, position: int, rule: str) -> None:
+        self.encoding = encoding
+        self.position = position
+        self.rule = rule
+        super().__init__(f"invalid encoding {encoding!r} at position {position}: {rule}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Counts:
+    """Size of a network.
+
+    Args:
+        params: Trainable parameters.
+        macs: Multiply-accumulates of convolutions and linear layers for one image.
+        activations: Elements of all convolution outputs for one image.
+    """
+
+    params: int
+    macs: int
+    activations: int
+
+
+@runtime_checkable
+class Space(Protocol):
+    """A set of architectures, each written as an encoding that a person can read and paste.
+
+    Guarantees: every method is pure; all randomness comes from the generator passed in; every
+    encoding returned is canonical (one architecture has exactly one) and passes `validate`.
+    """
+
+    @property
+    def size(self) -> int:
+        """Number of distinct architectures."""
+
+    def validate(self, encoding: str) -> None:
+        """Raise InvalidEncodingError, with position and rule, unless `encoding` is a member."""
+
+    def sample(self, rng: np.random.Generator) -> str:
+        """Return a member drawn uniformly."""
+
+    def mutate(self, encoding: str, rng: np.random.Generator) -> str:
+        """Return another member, one small step away; never `encoding` itself."""
+
+    def crossover(self, first: str, second: str, rng: np.random.Generator) -> str:
+        """Return a member that takes each of its parts from one of the two parents."""
+
+
+@runtime_checkable
+class NetworkSpace(Protocol):
+    """A space whose members are image classifiers that can be built.
+
+    Guarantees: `write_onnx` and `build` describe the same network, `count` counts it without
+    building it, and `write_onnx` needs milliseconds (no torch exporter).
+    """
+
+    @property
+    def resolution(self) -> int:
+        """Height and width of an input image in pixels."""
+
+    @property
+    def classes(self) -> int:
+        """Number of outputs."""
+
+    def count(self, encoding: str) -> Counts:
+        """Count parameters, multiply-accumulates and activations."""
+
+    def build(self, encoding: str) -> torch.nn.Module:
+        """Build the stand-alone torch module.
+
+        Its forward maps float images (batch, in_channels, resolution, resolution) to logits
+        (batch, classes).
+        """
+
+    def write_onnx(
+        self,
+        encoding: str,
+        *,
+        batch: int,
+        weights: Mapping[str, npt.NDArray[np.float32]] | None = None,
+        seed: int = 0,
+    ) -> onnx.ModelProto:
+        """Write the network in inference form, opset 18, BatchNormalization kept.
+
+        Args:
+            encoding: The architecture.
+            batch: Fixed batch size of the input "images", named output "logits".
+            weights: State of `build(encoding)` by its names; None draws normal-scale values
+                from `seed` (times do not depend on trained weights).
+            seed: Of the drawn values.
+        """
+
+
+@runtime_checkable
+class SupernetSpace(Protocol):
+    """A space whose architectures can share the weights of one supernet."""
+
+    def build_supernet(self) -> torch.nn.Module:
+        """Build the module that holds every choice.
+
+        Its forward takes (images, encoding) and runs the single path that `encoding` selects.
+        """
+
+    def inherit(self, supernet: torch.nn.Module, encoding: str) -> torch.nn.Module:
+        """Return the stand-alone module of `encoding`, holding a copy of its supernet weights."""
