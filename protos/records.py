@@ -7,11 +7,8 @@ ever stands for a failure or for a missing reading.
 from __future__ import annotations
 
 import enum
+from collections.abc import Mapping  # noqa: TC003 - codec.py resolves the annotations
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 PROTOCOL_VERSION = 1
 """Version of the wire contract `boardfront.v1`; an agent and a host must agree on it."""
@@ -133,7 +130,7 @@ class Deadlines:
 
     queue_s: float = 3600.0
     compile_s: float = 300.0
-    run_s: float = 60.0
+    run_s: float = 30.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,0 +1,116 @@
+"""What a backend guarantees, and how it says that it cannot."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Protocol
+
+from boardfront.protos.errors import BoardfrontError
+from boardfront.protos.records import FailureKind
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from boardfront.protos.records import BackendInfo, Task
+
+
+class BackendError(BoardfrontError):
+    """A backend cannot load, compile or run a network, and knows why."""
+
+    def __init__(self, kind: FailureKind, message: str) -> None:
+        self.kind = kind
+        super().__init__(message)
+
+
+class Clock(Protocol):
+    """What samples are timed by."""
+
+    def now_s(self) -> float:
+        """Return seconds on a clock that never goes back."""
+
+    def sleep(self, duration_s: float) -> None:
+        """Let `duration_s` pass."""
+
+
+class RealClock:
+    """The machine's monotonic clock of highest resolution."""
+
+    def now_s(self) -> float:
+        """Return seconds since an arbitrary moment."""
+        return time.perf_counter()
+
+    def sleep(self, duration_s: float) -> None:
+        """Sleep."""
+        time.sleep(duration_s)
+
+
+class Backend(Protocol):
+    """Executes one network in a worker process of its own.
+
+    Guarantees: the methods are called in the order load, compile, run..., from one thread; the
+    runtime is imported by `load` or later, never at import of the module. An implementation may
+    block, crash or fill the memory: the worker is killed from outside. `run` is the timed region
+    and nothing else: one step of the task on inputs that already lie on the device.
+    """
+
+    clock: Clock
+
+    def load(self, artifact: Path, task: Task, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        """Read and check the artifact. `shapes` fix its dynamic inputs.
+
+        Raises:
+            BackendError: `invalid_artifact` or `unsupported`.
+        """
+
+    def compile(self) -> None:
+        """Make the network ready to run.
+
+        Raises:
+            BackendError: `unsupported` or `out_of_memory`.
+        """
+
+    def run(self) -> None:
+        """Execute the task once, and return when the device has finished."""
+
+
+class BackendClass(Protocol):
+    """How a backend is probed and made; what the catalogue's classes offer."""
+
+    def __call__(self, options: Mapping[str, str]) -> Backend:
+        """Make a backend from its full options, each a value that `probe` allows."""
+
+    def probe(self) -> BackendInfo:
+        """Say what this backend can do here. May import the runtime: only workers call it."""
+
+    def resolve(self, options: Mapping[str, str], info: BackendInfo) -> dict[str, str]:
+        """Return `options` checked and completed by defaults. Imports no runtime.
+
+        Raises:
+            BackendError: `unsupported`, naming the option, what came and what is allowed.
+        """
+
+
+def parse_options(
+    options: Mapping[str, str], info: BackendInfo, checks: Mapping[str, Callable[[str], bool]]
+) -> dict[str, str]:
+    """Return `options` completed by the defaults of `info`.
+
+    Raises:
+        BackendError: `unsupported`, naming the option, what came and what is allowed.
+    """
+    known = {option.name: option for option in info.options}
+    resolved = {name: option.default for name, option in known.items()}
+    for name, value in options.items():
+        if name not in known:
+            raise BackendError(
+                FailureKind.UNSUPPORTED,
+                f"backend {info.name} has no option {name!r}: expected one of {sorted(known)}",
+            )
+        if name in checks and not checks[name](value):
+            raise BackendError(
+                FailureKind.UNSUPPORTED,
+                f"option {name}={value!r} of backend {info.name}: expected {known[name].allowed}",
+            )
+        resolved[name] = value
+    return resolved

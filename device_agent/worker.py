@@ -1,0 +1,184 @@
+"""A worker process: one subject, one backend, commands on a pipe.
+
+Started by exec as `python -m boardfront.device_agent.worker COMMAND_FD ANSWER_FD AGENT_PID`. It
+reads one JSON command a line and answers each by one JSON line on a pipe of its own, because
+standard output belongs to the runtimes, which are noisy. `probe` is the one command that needs no
+subject.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import dataclasses
+import json
+import os
+import resource
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from boardfront.device_agent import timing
+from boardfront.device_agent.backends import catalog
+from boardfront.device_agent.backends.base import BackendError
+from boardfront.protos import codec, records
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from boardfront.device_agent.backends.base import Backend
+
+_PR_SET_PDEATHSIG = 1
+
+
+class _Subject:
+    """The commands of one subject, in the order load, compile, warm_up, window..."""
+
+    def __init__(self) -> None:
+        self._backend: Backend | None = None
+
+    def load(self, command: dict[str, Any]) -> dict[str, Any]:
+        backend = catalog.load(command["backend"])(command["options"])
+        self._backend = backend
+        shapes = {name: tuple(shape) for name, shape in command["shapes"].items()}
+        task = records.Task(
+            kind=records.TaskKind(command["task"]["kind"]),
+            batch=command["task"]["batch"],
+            frozen_stages=command["task"]["frozen_stages"],
+            cache=records.CacheState(command["task"]["cache"]),
+        )
+        return _timed(lambda: backend.load(Path(command["artifact"]), task, shapes))
+
+    def compile(self, command: dict[str, Any]) -> dict[str, Any]:
+        del command
+        return _timed(self._ready().compile)
+
+    def warm_up(self, command: dict[str, Any]) -> dict[str, Any]:
+        backend = self._ready()
+        result = timing.warm_up(
+            backend.run, backend.clock, min_duration_s=command["min_duration_s"]
+        )
+        return {
+            "runs_s": result.runs_s,
+            "steady_s": result.steady_s,
+            "settled": result.settled,
+            "now_s": backend.clock.now_s(),
+            **_usage(),
+        }
+
+    def window(self, command: dict[str, Any]) -> dict[str, Any]:
+        backend = self._ready()
+        plan = timing.WindowPlan(**command["plan"])
+        start_s = backend.clock.now_s()
+        samples_s = timing.take_window(backend.run, backend.clock, plan)
+        return {
+            "start_s": start_s,
+            "end_s": backend.clock.now_s(),
+            "samples_s": samples_s,
+            **_usage(),
+        }
+
+    def _ready(self) -> Backend:
+        if self._backend is None:
+            raise RuntimeError("a worker needs the command 'load' first")
+        return self._backend
+
+
+def main() -> None:
+    """Answer commands until the pipe closes."""
+    command_fd, answer_fd, agent_pid = (int(text) for text in sys.argv[1:4])
+    _die_with(agent_pid)
+    subject = _Subject()
+    handlers: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
+        "probe": _probe,
+        "load": subject.load,
+        "compile": subject.compile,
+        "warm_up": subject.warm_up,
+        "window": subject.window,
+    }
+    with os.fdopen(command_fd) as commands, os.fdopen(answer_fd, "w") as answers:
+        for line in commands:
+            command = json.loads(line)
+            _answer(answers, handlers[command["do"]], command)
+    # Runtimes' own exit handlers hang or crash now and then; nothing is left to lose.
+    os._exit(0)
+
+
+def _answer(
+    answers: IO[str],
+    handler: Callable[[dict[str, Any]], dict[str, Any]],
+    command: dict[str, Any],
+) -> None:
+    try:
+        answer = handler(command)
+    except BackendError as error:
+        answer = {"failure": error.kind.value, "message": str(error)}
+    except MemoryError as error:
+        kind = records.FailureKind.OUT_OF_MEMORY
+        answer = {"failure": kind.value, "message": f"out of memory: {error}"}
+    answers.write(json.dumps(answer) + "\n")
+    answers.flush()
+
+
+def _probe(command: dict[str, Any]) -> dict[str, Any]:
+    del command
+    from google.protobuf import json_format
+
+    found = []
+    for name, place in catalog.places().items():
+        try:
+            info = catalog.load(name).probe()
+        except Exception as error:  # noqa: BLE001 - a third party's backend may raise anything
+            info = records.BackendInfo(
+                name=name, version="", available=False, reason=f"{place} cannot be probed: {error}"
+            )
+        found.append(json_format.MessageToDict(codec.to_message(info)))
+    return {"backends": found}
+
+
+def _timed(action: Callable[[], None]) -> dict[str, Any]:
+    begin_s = time.perf_counter()
+    action()
+    return {"duration_s": time.perf_counter() - begin_s, **_usage()}
+
+
+def _usage() -> dict[str, Any]:
+    own = resource.getrusage(resource.RUSAGE_SELF)
+    return {"cpu_s": own.ru_utime + own.ru_stime, "peak_rss_bytes": own.ru_maxrss * 1024}
+
+
+def _die_with(agent_pid: int) -> None:
+    """Be killed when the agent dies, however it dies and whatever this process is doing."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != agent_pid:
+        sys.exit(1)
+
+
+def load_command(
+    subject: records.Subject, task: records.Task, options: dict[str, str], artifact: Path
+) -> dict[str, Any]:
+    """Return the first command of a subject's worker."""
+    return {
+        "do": "load",
+        "backend": subject.backend,
+        "artifact": str(artifact),
+        "options": options,
+        "shapes": {name: list(shape) for name, shape in subject.input_shapes.items()},
+        "task": {
+            "kind": task.kind.value,
+            "batch": task.batch,
+            "frozen_stages": task.frozen_stages,
+            "cache": task.cache.value,
+        },
+    }
+
+
+def window_command(plan: timing.WindowPlan) -> dict[str, Any]:
+    """Return the command to take one window."""
+    return {"do": "window", "plan": dataclasses.asdict(plan)}
+
+
+if __name__ == "__main__":
+    main()

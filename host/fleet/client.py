@@ -1,0 +1,280 @@
+"""One agent as the host sees it: records in and out over a connection that may come and go."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import grpc
+
+from boardfront.protos import agent_pb2, agent_pb2_grpc, codec, records
+from boardfront.protos.errors import BoardfrontError, WrongInputError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from boardfront.host.fleet.address import AgentAddress
+
+    EventSink = Callable[[records.JobEvent], None]
+
+_T = TypeVar("_T")
+
+_CHUNK_BYTES = 1 << 20
+_CALL_WITHIN_S = 20.0
+_FIRST_CONTACT_WITHIN_S = 5.0
+_RETRY_AFTER_S = (0.1, 0.2, 0.5, 1.0, 2.0)
+
+_LOST = (
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.DEADLINE_EXCEEDED,
+    grpc.StatusCode.CANCELLED,
+    grpc.StatusCode.UNKNOWN,
+)
+_WRONG = (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.ALREADY_EXISTS)
+
+_OPTIONS = [
+    ("grpc.keepalive_time_ms", 10_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.max_pings_without_data", 0),
+    ("grpc.initial_reconnect_backoff_ms", 200),
+    ("grpc.max_reconnect_backoff_ms", 2_000),
+    ("grpc.max_receive_message_length", 64 << 20),
+]
+
+
+class DeviceUnreachableError(BoardfrontError):
+    """No agent answers at the address, or it stopped answering for too long."""
+
+
+class AgentClient:
+    """Speaks to one agent.
+
+    Args:
+        address: Where it is; asked again after every loss, because a local agent that died comes
+            back at another port.
+        lost_after_s: How long a lost connection is tried again before giving up, in seconds.
+        on_lost: Told in a few words when the connection is lost, and when it is back.
+
+    Every wait has a deadline. Used from one thread.
+    """
+
+    def __init__(
+        self,
+        address: AgentAddress,
+        *,
+        lost_after_s: float = 120.0,
+        on_lost: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self._address = address
+        self._lost_after_s = lost_after_s
+        self._on_lost = on_lost
+        self._channel: grpc.Channel | None = None
+        self._connected_to = ""
+
+    def close(self) -> None:
+        """Close the connection; jobs go on."""
+        if self._channel is not None:
+            self._channel.close()
+            self._channel = None
+
+    def describe(self) -> records.DeviceDescription:
+        """Ask the device what it is.
+
+        Raises:
+            DeviceUnreachableError: If nothing answers within five seconds.
+            WrongInputError: If the agent speaks another protocol version.
+        """
+        try:
+            reply = self._stub().Describe(
+                agent_pb2.DescribeRequest(), timeout=_FIRST_CONTACT_WITHIN_S, wait_for_ready=True
+            )
+        except grpc.RpcError as error:
+            raise self._unreachable(error) from None
+        if reply.protocol_version != records.PROTOCOL_VERSION:
+            raise WrongInputError(
+                f"the agent at {self._connected_to} speaks protocol version "
+                f"{reply.protocol_version}, this host {records.PROTOCOL_VERSION}: install the "
+                "same boardfront on both"
+            )
+        return codec.from_message(reply, records.DeviceDescription)
+
+    def run(
+        self, job: records.Job, artifacts: Mapping[str, bytes], on_event: EventSink
+    ) -> dict[str, records.Result | records.Failure]:
+        """Submit a job (or find it again) and watch it to its end.
+
+        A lost connection is re-attached; an agent that forgot the job gets it again under the
+        same id. The results stay on the agent until `acknowledge`.
+
+        Args:
+            job: What to measure.
+            artifacts: The bytes of the artifacts it names, by sha256.
+            on_event: Told every event once, in order.
+
+        Returns:
+            One result or failure a subject id.
+
+        Raises:
+            DeviceUnreachableError: If the agent stays away for longer than `lost_after_s`.
+            WrongInputError: If the agent refuses the job.
+            JobCancelledError: If somebody cancelled the job.
+        """
+        follower = _Follower(on_event)
+        while not follower.finished:
+            self._retried(lambda: self._submit(job, artifacts))
+            self._retried(lambda: self._follow(job.job_id, follower))
+        if follower.state is not records.JobState.COMPLETED:
+            raise JobCancelledError(f"job {job.job_id} was cancelled on its agent")
+        return follower.answers
+
+    def cancel(self, job_id: str) -> None:
+        """End a job; one that the agent does not know is as good as ended."""
+        request = agent_pb2.CancelRequest(job_id=job_id)
+        try:
+            self._stub().Cancel(request, timeout=_CALL_WITHIN_S)
+        except grpc.RpcError as error:
+            if error.code() is not grpc.StatusCode.NOT_FOUND:
+                raise self._unreachable(error) from None
+
+    def acknowledge(self, job_id: str) -> None:
+        """Let the agent forget a finished job."""
+
+        def call() -> None:
+            request = agent_pb2.AcknowledgeRequest(job_id=job_id)
+            try:
+                self._stub().Acknowledge(request, timeout=_CALL_WITHIN_S)
+            except grpc.RpcError as error:
+                if error.code() is not grpc.StatusCode.NOT_FOUND:
+                    raise
+
+        self._retried(call)
+
+    def telemetry(self, period_s: float) -> Iterator[records.TelemetrySample]:
+        """Yield the device's state every `period_s` seconds until the caller stops."""
+        request = agent_pb2.WatchTelemetryRequest(period_s=period_s)
+        for message in self._stub().WatchTelemetry(request):
+            yield codec.from_message(message, records.TelemetrySample)
+
+    def _submit(self, job: records.Job, artifacts: Mapping[str, bytes]) -> None:
+        request = agent_pb2.SubmitRequest(
+            job=codec.to_message(job), protocol_version=records.PROTOCOL_VERSION
+        )
+        try:
+            self._stub().Submit(request, timeout=_CALL_WITHIN_S)
+        except grpc.RpcError as error:
+            if error.code() is not grpc.StatusCode.FAILED_PRECONDITION:
+                raise
+            self._upload(artifacts)
+            self._stub().Submit(request, timeout=_CALL_WITHIN_S)
+
+    def _upload(self, artifacts: Mapping[str, bytes]) -> None:
+        asked = agent_pb2.FindMissingArtifactsRequest(sha256=list(artifacts))
+        reply = self._stub().FindMissingArtifacts(asked, timeout=_CALL_WITHIN_S)
+        for sha256 in reply.missing_sha256:
+            content = artifacts[sha256]
+            # Slow links: a deadline that grows with the size, at 100 kB/s.
+            within_s = _CALL_WITHIN_S + len(content) / 1e5
+            self._stub().UploadArtifact(_chunks(sha256, content), timeout=within_s)
+
+    def _follow(self, job_id: str, follower: _Follower) -> None:
+        request = agent_pb2.WatchRequest(job_id=job_id, from_event=follower.next_index)
+        try:
+            for message in self._stub().Watch(request):
+                follower.take(codec.from_message(message, records.JobEvent))
+        except grpc.RpcError as error:
+            if error.code() is grpc.StatusCode.NOT_FOUND:
+                # The agent lost its state: `run` submits again, and the events begin anew.
+                follower.restart()
+                return
+            raise
+
+    def _retried(self, call: Callable[[], _T]) -> _T:
+        """Call again after a lost connection, until `lost_after_s` have passed without any."""
+        lost_since_s: float | None = None
+        attempt = 0
+        while True:
+            try:
+                answer = call()
+            except grpc.RpcError as error:
+                if error.code() not in _LOST:
+                    raise self._refused(error) from None
+                now_s = time.monotonic()
+                if lost_since_s is None:
+                    lost_since_s = now_s
+                    self._on_lost(f"connection to {self._connected_to} lost, trying again")
+                if now_s - lost_since_s > self._lost_after_s:
+                    raise self._unreachable(error) from None
+                time.sleep(_RETRY_AFTER_S[min(attempt, len(_RETRY_AFTER_S) - 1)])
+                attempt += 1
+                continue
+            if lost_since_s is not None:
+                self._on_lost(f"connection to {self._connected_to} is back")
+            return answer
+
+    def _stub(self) -> Any:
+        # Any: the generated stub is typed for blocking and asyncio channels at once.
+        address = self._address.resolve()
+        if self._channel is None or address != self._connected_to:
+            self.close()
+            self._channel = grpc.insecure_channel(address, options=_OPTIONS)
+            self._connected_to = address
+        return agent_pb2_grpc.AgentStub(self._channel)
+
+    def _refused(self, error: grpc.RpcError) -> BoardfrontError:
+        text = f"agent {self._connected_to}: {error.details()}"
+        return WrongInputError(text) if error.code() in _WRONG else BoardfrontError(text)
+
+    def _unreachable(self, error: grpc.RpcError) -> BoardfrontError:
+        if error.code() not in _LOST:
+            return self._refused(error)
+        return DeviceUnreachableError(
+            f"no agent answers at {self._connected_to}: expected `boardfront-agent serve` to run "
+            "there; start it, or check host and port"
+        )
+
+
+class JobCancelledError(BoardfrontError):
+    """A job ended because somebody cancelled it."""
+
+
+class _Follower:
+    """What was seen of a job's events."""
+
+    def __init__(self, on_event: EventSink) -> None:
+        self._on_event = on_event
+        self.restart()
+
+    def restart(self) -> None:
+        self.next_index = 0
+        self.state: records.JobState | None = None
+        self.answers: dict[str, records.Result | records.Failure] = {}
+
+    @property
+    def finished(self) -> bool:
+        return self.state is not None
+
+    def take(self, event: records.JobEvent) -> None:
+        if event.index != self.next_index:
+            return
+        self.next_index += 1
+        if isinstance(event.body, records.Result | records.Failure):
+            self.answers[event.subject_id] = event.body
+        if isinstance(event.body, records.Finished):
+            self.state = event.body.state
+        self._on_event(event)
+
+
+def artifact_name(content: bytes) -> str:
+    """Return the sha256 that names an artifact."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def _chunks(sha256: str, content: bytes) -> Iterator[agent_pb2.ArtifactChunk]:
+    for start in range(0, max(1, len(content)), _CHUNK_BYTES):
+        data = content[start : start + _CHUNK_BYTES]
+        if start == 0:
+            yield agent_pb2.ArtifactChunk(sha256=sha256, size_bytes=len(content), data=data)
+        else:
+            yield agent_pb2.ArtifactChunk(data=data)
