@@ -81,7 +81,9 @@ def _describe(options: argparse.Namespace) -> int:
     from boardfront.device_agent.agent import Agent
 
     with tempfile.TemporaryDirectory() as folder:
-        description = Agent(Path(folder), name=options.name).describe()
+        agent = Agent(Path(folder), name=options.name)
+        description = agent.describe()
+        agent.stop()
     if options.json:
         message = json_format.MessageToDict(
             codec.to_message(description),

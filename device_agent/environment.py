@@ -118,8 +118,9 @@ def _distribution(root: Path) -> str | None:
 
 
 def _read_text(path: Path) -> str | None:
+    """Return a file's text; None if it is absent or empty, as machine-id is in many images."""
     try:
-        return path.read_text(errors="replace").strip()
+        return path.read_text(errors="replace").strip() or None
     except OSError:
         return None
 

@@ -103,7 +103,8 @@ class JobQueue:
             if self._running is not None:
                 self._running.cancelled.set()
             self._changed.notify_all()
-        self._thread.join(timeout=10.0)
+        if self._thread.is_alive():
+            self._thread.join(timeout=10.0)
 
     @property
     def queued(self) -> int:
@@ -189,6 +190,9 @@ class JobQueue:
     def acknowledge(self, job_id: str) -> None:
         """Forget a finished job.
 
+        A completed one's id stays taken, so that a late `submit` of it does not run it again; a
+        cancelled one may be submitted anew.
+
         Raises:
             UnknownJobError: If there is no such job.
             WrongInputError: If it is not finished.
@@ -202,7 +206,8 @@ class JobQueue:
                     f"job {job_id} is {entry.state.value}: watch it to its end, or cancel it first"
                 )
             del self._entries[job_id]
-            self._acknowledged[job_id] = None
+            if entry.state is JobState.COMPLETED:
+                self._acknowledged[job_id] = None
             while len(self._acknowledged) > _REMEMBERED_ACKNOWLEDGED:
                 self._acknowledged.popitem(last=False)
             entry.folder.remove()

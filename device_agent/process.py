@@ -133,6 +133,9 @@ class WorkerProcess:
 
     def close(self) -> None:
         """Kill the whole process group and free what it held. May be called again."""
+        if self._answers_fd < 0:
+            # The group's id was given back: it may be another's by now.
+            return
         self._kill_group()
         self._process.wait()
         for drain in self._drains:
@@ -142,9 +145,8 @@ class WorkerProcess:
                 stream.close()
         with contextlib.suppress(BrokenPipeError):
             self._commands.close()
-        if self._answers_fd >= 0:
-            os.close(self._answers_fd)
-            self._answers_fd = -1
+        os.close(self._answers_fd)
+        self._answers_fd = -1
         self._folder.cleanup()
 
     def _kill_group(self) -> None:
@@ -171,6 +173,9 @@ class WorkerProcess:
                 if not chunk:
                     raise self._death(what)
                 self._buffer += chunk
+            elif self._process.poll() is not None:
+                # Dead without an end of file: a child of its holds the pipe.
+                raise self._death(what)
         line, _, self._buffer = self._buffer.partition(b"\n")
         return line
 

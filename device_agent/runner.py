@@ -15,6 +15,7 @@ from boardfront.protos.records import (
     EventBody,
     Failure,
     FailureKind,
+    Origin,
     Phase,
     Result,
     Sampling,
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from boardfront.protos.records import Job, Origin, Statistics, Subject, Target
+    from boardfront.protos.records import Job, Statistics, Subject, Target
 
 _MIN_WARM_UP_S = 0.2
 _SAMPLING_EVENT_EVERY_S = 0.2
@@ -191,8 +192,9 @@ class JobRun:
         self._show(session, statistics)
         longest_s = max(self._job.precision.min_duration_s, session.elapsed_s)
         window_s = longest_s / len(session.windows)
-        out_of_time = session.run_left_s < window_s and statistics is not None
-        return out_of_time or timing.is_enough(
+        # A window that the deadline cuts costs the whole result: where there is one, leave room.
+        needed_s = window_s if statistics is None else 2 * window_s
+        return session.run_left_s < needed_s or timing.is_enough(
             statistics,
             self._job.precision,
             windows=len(session.windows),
@@ -225,7 +227,14 @@ class JobRun:
                 f"{self._job.deadlines.run_s:g} s: raise the run deadline",
             )
         own = _with_peak(circumstances, session.peak_rss_bytes)
-        judgement = judge(statistics, self._job.precision, session.windows, own)
+        # What else the machine did does not touch times that were programmed.
+        programmed = session.prepared.origin is Origin.PROGRAMMED
+        judgement = judge(
+            statistics,
+            self._job.precision,
+            session.windows,
+            Circumstances() if programmed else own,
+        )
         return Result(
             subject_id=session.subject_id,
             artifact_sha256=session.prepared.subject.artifact_sha256,

@@ -32,6 +32,7 @@ _THREADS = 32
 _MAX_STREAMS = 24
 _MESSAGE_LIMIT_BYTES = 4 * CHUNK_BYTES
 _MIN_TELEMETRY_PERIOD_S = 0.2
+_MAX_TELEMETRY_PERIOD_S = 3600.0
 
 _CODES: tuple[tuple[type[BoardfrontError], grpc.StatusCode], ...] = (
     (MissingArtifactError, grpc.StatusCode.FAILED_PRECONDITION),
@@ -152,7 +153,7 @@ class Service(agent_pb2_grpc.AgentServicer):
         self._take_stream(context)
         gone = threading.Event()
         context.add_callback(gone.set)
-        period_s = max(_MIN_TELEMETRY_PERIOD_S, request.period_s)
+        period_s = min(max(_MIN_TELEMETRY_PERIOD_S, request.period_s), _MAX_TELEMETRY_PERIOD_S)
         while not gone.is_set():
             sample = telemetry.sample(
                 running_job_id=self._agent.jobs.running_job_id,

@@ -27,7 +27,7 @@ MIN_WINDOWS = 6
 """Fewest independent values whose extremes hold the median with 95 % confidence: 1 - 2/2^6."""
 
 MAX_OTHER_CPU_FRACTION = 0.10
-"""Share of one core that other processes may take before a result is called contended."""
+"""Share of all cores' time that other processes may take before a result is called contended."""
 
 MAX_STEAL_FRACTION = 0.02
 """Share of the timed region that the hypervisor may take before a result is called contended."""

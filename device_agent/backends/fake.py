@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import json
+import math
 import os
 import random
 import sys
@@ -140,7 +141,7 @@ class FakeBackend:
     def _read_programme(self, artifact: Path) -> None:
         content = artifact.read_bytes()
         if content[:1] == b"{":
-            programme: dict[str, Any] = json.loads(content)
+            programme = _parse(content)
             self._options = self.resolve(
                 {**self._options, **{key: str(value) for key, value in programme.items()}}, INFO
             )
@@ -170,6 +171,14 @@ _TYPED = {
 }
 
 
+def _parse(content: bytes) -> dict[str, Any]:
+    try:
+        programme: dict[str, Any] = json.loads(content)
+    except ValueError as error:
+        raise BackendError(FailureKind.INVALID_ARTIFACT, f"not a programme: {error}") from error
+    return programme
+
+
 def _structural_time_s(content: bytes) -> float:
     try:
         import onnx
@@ -193,7 +202,9 @@ def _structural_time_s(content: bytes) -> float:
 
 
 def _number(text: str) -> float:
+    """Return a finite number, or NaN, which passes no check."""
     try:
-        return float(text)
+        number = float(text)
     except ValueError:
-        return float("nan")
+        return math.nan
+    return number if math.isfinite(number) else math.nan

@@ -13,6 +13,7 @@ import numpy as np
 from boardfront.device_agent.backends.base import BackendError, RealClock, parse_options
 from boardfront.protos.records import (
     BackendInfo,
+    CacheState,
     FailureKind,
     OptionInfo,
     Origin,
@@ -33,6 +34,8 @@ _LEVELS = {
     "extended": "ORT_ENABLE_EXTENDED",
     "all": "ORT_ENABLE_ALL",
 }
+
+_UNKNOWN_OPERATOR = ("is not a registered function/op", "No Op registered for")
 
 _DTYPES = {
     "tensor(float)": np.float32,
@@ -95,6 +98,11 @@ class OnnxRuntimeBackend:
             raise BackendError(
                 FailureKind.UNSUPPORTED,
                 f"backend onnxruntime times inference only, asked was {task.kind.value}",
+            )
+        if task.cache is not CacheState.WARM:
+            raise BackendError(
+                FailureKind.UNSUPPORTED,
+                f"backend onnxruntime times with warm caches only, asked was {task.cache.value}",
             )
         self._model = artifact.read_bytes()
         self._shapes = shapes
@@ -197,7 +205,7 @@ def _translated(error: Exception) -> BackendError:
     name = type(error).__name__
     if isinstance(error, MemoryError) or "bad_alloc" in text or "out of memory" in text.lower():
         return BackendError(FailureKind.OUT_OF_MEMORY, text)
-    if name == "NotImplemented" or "is not a registered function/op" in text:
+    if name == "NotImplemented" or any(words in text for words in _UNKNOWN_OPERATOR):
         return BackendError(FailureKind.UNSUPPORTED, text)
     return BackendError(FailureKind.INVALID_ARTIFACT, text)
 

@@ -33,6 +33,8 @@ _LOST = (
 )
 _WRONG = (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.ALREADY_EXISTS)
 
+_ACKNOWLEDGED = records.JobState.ACKNOWLEDGED
+
 _OPTIONS = [
     ("grpc.keepalive_time_ms", 10_000),
     ("grpc.keepalive_timeout_ms", 10_000),
@@ -120,20 +122,28 @@ class AgentClient:
             DeviceUnreachableError: If the agent stays away for longer than `lost_after_s`.
             WrongInputError: If the agent refuses the job.
             JobCancelledError: If somebody cancelled the job.
+            JobForgottenError: If the job was acknowledged before: use another id.
         """
         follower = _Follower(on_event)
+        state = self._retried(lambda: self._submit(job, artifacts))
+        if state is records.JobState.CANCELLED:
+            # Cancelled in an earlier life of ours, which did not come to acknowledge it.
+            self.acknowledge(job.job_id)
         while not follower.finished:
-            self._retried(lambda: self._submit(job, artifacts))
+            if self._retried(lambda: self._submit(job, artifacts)) is _ACKNOWLEDGED:
+                raise JobForgottenError(f"job {job.job_id} was acknowledged before")
             self._retried(lambda: self._follow(job.job_id, follower))
         if follower.state is not records.JobState.COMPLETED:
             raise JobCancelledError(f"job {job.job_id} was cancelled on its agent")
         return follower.answers
 
     def cancel(self, job_id: str) -> None:
-        """End a job; one that the agent does not know is as good as ended."""
-        request = agent_pb2.CancelRequest(job_id=job_id)
+        """End a job and let the agent forget it; an unknown one is as good as ended."""
         try:
-            self._stub().Cancel(request, timeout=_CALL_WITHIN_S)
+            self._stub().Cancel(agent_pb2.CancelRequest(job_id=job_id), timeout=_CALL_WITHIN_S)
+            self._stub().Acknowledge(
+                agent_pb2.AcknowledgeRequest(job_id=job_id), timeout=_CALL_WITHIN_S
+            )
         except grpc.RpcError as error:
             if error.code() is not grpc.StatusCode.NOT_FOUND:
                 raise self._unreachable(error) from None
@@ -157,17 +167,18 @@ class AgentClient:
         for message in self._stub().WatchTelemetry(request):
             yield codec.from_message(message, records.TelemetrySample)
 
-    def _submit(self, job: records.Job, artifacts: Mapping[str, bytes]) -> None:
+    def _submit(self, job: records.Job, artifacts: Mapping[str, bytes]) -> records.JobState:
         request = agent_pb2.SubmitRequest(
             job=codec.to_message(job), protocol_version=records.PROTOCOL_VERSION
         )
         try:
-            self._stub().Submit(request, timeout=_CALL_WITHIN_S)
+            reply = self._stub().Submit(request, timeout=_CALL_WITHIN_S)
         except grpc.RpcError as error:
             if error.code() is not grpc.StatusCode.FAILED_PRECONDITION:
                 raise
             self._upload(artifacts)
-            self._stub().Submit(request, timeout=_CALL_WITHIN_S)
+            reply = self._stub().Submit(request, timeout=_CALL_WITHIN_S)
+        return records.JobState[agent_pb2.JobState.Name(reply.state).removeprefix("JOB_STATE_")]
 
     def _upload(self, artifacts: Mapping[str, bytes]) -> None:
         asked = agent_pb2.FindMissingArtifactsRequest(sha256=list(artifacts))
@@ -237,6 +248,10 @@ class AgentClient:
 
 class JobCancelledError(BoardfrontError):
     """A job ended because somebody cancelled it."""
+
+
+class JobForgottenError(BoardfrontError):
+    """A job's id belongs to a job whose results were fetched and forgotten."""
 
 
 class _Follower:

@@ -1,0 +1,53 @@
+# Every target sets up .venv by itself and is quick the second time.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
+PROTOS := .venv-protos
+
+.PHONY: quickstart test lint types contracts protos protos-check check clean
+
+quickstart: $(VENV)/.host  ## train a supernet, search it, measure, ship a front
+	$(BIN)/boardfront search examples/quickstart.toml
+
+test: $(VENV)/.dev  ## all tests
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.dev
+	$(BIN)/mypy
+
+contracts: $(VENV)/.dev
+	$(BIN)/lint-imports
+
+protos: $(PROTOS)/.installed  ## generate the code of agent.proto
+	$(PROTOS)/bin/python protos/generate.py
+
+protos-check: $(PROTOS)/.installed
+	$(PROTOS)/bin/python protos/generate.py --check
+
+check: lint types contracts protos-check test  ## what CI runs
+
+clean:
+	rm -rf $(VENV) $(PROTOS) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.host: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP) --editable '.[host,onnxruntime]'
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP) --editable '.[host,onnxruntime,dev]'
+	@touch $@ $(VENV)/.host
+
+# The generator stays old: its code runs on its own protobuf and grpcio and on all newer ones.
+$(PROTOS)/.installed:
+	$(PYTHON) -m venv $(PROTOS)
+	$(PROTOS)/bin/python -m pip --disable-pip-version-check install --quiet \
+		'grpcio-tools==1.66.2' 'mypy-protobuf==3.6.0' 'setuptools<80'
+	@touch $@

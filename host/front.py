@@ -1,0 +1,253 @@
+"""The front of a finished run: its records, its files, and whether its order held."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from dataclasses import dataclass, field
+from itertools import combinations
+from typing import TYPE_CHECKING, Any
+
+from boardfront.host import text
+from boardfront.latency_models import strict_json
+from boardfront.protos.records import Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from boardfront.host.finalists import WholeTime
+    from boardfront.search.evaluation import Latency
+    from boardfront.search.space import Counts
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FrontMember:
+    """One network that can be shipped.
+
+    Args:
+        index: Its place in the front, from 0, fastest first.
+        encoding: The architecture.
+        counts: Its size.
+        validation_accuracy: By which it was searched, a fraction.
+        test_accuracy: Of images that no choice was made on, a fraction.
+        searched: Times by which it was searched, by target.
+        whole: Times of the network as it would be deployed, by target.
+        over_limit: Targets whose hard limit the re-measured time breaks.
+        model: Its ONNX file, relative to the run's folder.
+    """
+
+    index: int
+    encoding: str
+    counts: Counts
+    validation_accuracy: float
+    test_accuracy: float
+    searched: Mapping[str, Latency]
+    whole: Mapping[str, WholeTime]
+    over_limit: tuple[str, ...] = ()
+    model: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OrderAgreement:
+    """Whether re-measured times stand in the searched order, over all pairs of members.
+
+    A pair is `within` when its order changed but one of the two measurements could not tell the
+    two apart (their intervals overlap); `broken` when both could and they disagree.
+    """
+
+    same: int
+    within: int
+    broken: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FrontReport:
+    """What a run ends with."""
+
+    name: str
+    targets: tuple[str, ...]
+    evaluations: int
+    failures: int
+    members: tuple[FrontMember, ...]
+    agreement: Mapping[str, OrderAgreement] = field(default_factory=dict)
+
+
+def order_agreement(members: Sequence[FrontMember], target: str) -> OrderAgreement:
+    """Compare the searched and the re-measured order on one target."""
+    same = within = broken = 0
+    pairs = [
+        (member.searched[target], member.whole[target].latency)
+        for member in members
+        if target in member.searched and target in member.whole
+    ]
+    for (searched_a, whole_a), (searched_b, whole_b) in combinations(pairs, 2):
+        if whole_a is None or whole_b is None:
+            continue
+        if (searched_a.median_s - searched_b.median_s) * (whole_a.median_s - whole_b.median_s) > 0:
+            same += 1
+        elif _overlap(searched_a, searched_b) or _overlap(whole_a, whole_b):
+            within += 1
+        else:
+            broken += 1
+    return OrderAgreement(same=same, within=within, broken=broken)
+
+
+def write_json(path: Path, report: FrontReport) -> None:
+    """Write everything known of the front, seconds and fractions throughout."""
+    _write(path, json.dumps(to_json(report), indent=2) + "\n")
+
+
+def to_json(report: FrontReport) -> dict[str, Any]:
+    """Return the front as plain values."""
+    encoded = strict_json.encode(report)
+    assert isinstance(encoded, dict)  # noqa: S101 - a record encodes to a dict
+    return {"format": 1, **encoded}
+
+
+def write_csv(path: Path, report: FrontReport) -> None:
+    """Write the front as a table, one row a member, units in the header."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    header = ["index", "encoding", "params", "macs", "activations"]
+    header += ["validation_accuracy", "test_accuracy"]
+    for target in report.targets:
+        header += [
+            f"{target}_searched_s",
+            f"{target}_median_s",
+            f"{target}_low_s",
+            f"{target}_high_s",
+            f"{target}_verdict",
+            f"{target}_over_limit",
+        ]
+    writer.writerow([*header, "model"])
+    for member in report.members:
+        writer.writerow(_csv_row(member, report.targets))
+    _write(path, buffer.getvalue())
+
+
+def table_rows(
+    report: FrontReport, *, target: str
+) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Return headings and rows of the front on one target, formatted for people."""
+    headings = (
+        "#",
+        "encoding",
+        "params",
+        "MACs",
+        "val. acc.",
+        "test acc.",
+        "searched",
+        "re-measured",
+        "95 % interval",
+        "verdict",
+    )
+    return headings, [_row(member, target) for member in report.members]
+
+
+def summary(report: FrontReport) -> list[str]:
+    """Return sentences about the run, for the report and the terminal."""
+    lines = [
+        f"{report.evaluations} candidates scored, {report.failures} failed, "
+        f"{len(report.members)} on the front"
+    ]
+    for target, agreement in report.agreement.items():
+        pairs = agreement.same + agreement.within + agreement.broken
+        lines.append(
+            f"order of latency on {target}: {agreement.same} of {pairs} pairs as searched, "
+            f"{agreement.within} changed within their intervals, {agreement.broken} beyond them"
+        )
+    for member in report.members:
+        lines.extend(
+            f"member {member.index} breaks the limit on {target}" for target in member.over_limit
+        )
+        lines.extend(
+            f"member {member.index} could not be re-measured on {target}: {whole.failure.message}"
+            for target, whole in member.whole.items()
+            if whole.failure is not None
+        )
+    return lines
+
+
+def write_report(path: Path, report: FrontReport, *, folder: str) -> None:
+    """Write the front for people."""
+    lines = [f"boardfront: {report.name}", "", *summary(report)]
+    for target in report.targets:
+        headings, rows = table_rows(report, target=target)
+        lines += ["", f"target {target}", *_columns([headings, *rows])]
+    lines += [
+        "",
+        f"models in {folder}/models, raw measurements in {folder}/measurements.jsonl",
+        "accuracy: of the supernet's inherited weights after batch-norm recalibration; test",
+        "images were not seen before the front was final",
+    ]
+    _write(path, "\n".join(lines) + "\n")
+
+
+def _row(member: FrontMember, target: str) -> tuple[str, ...]:
+    searched, whole = member.searched.get(target), member.whole.get(target)
+    latency = whole.latency if whole else None
+    verdict = text.format_verdict(latency.verdict) if latency else "failed"
+    if target in member.over_limit:
+        verdict += ", over limit"
+    return (
+        str(member.index),
+        member.encoding,
+        text.format_count(member.counts.params),
+        text.format_count(member.counts.macs),
+        f"{member.validation_accuracy:.2%}",
+        f"{member.test_accuracy:.2%}",
+        _searched(searched),
+        text.format_time(latency.median_s) if latency else "-",
+        text.format_interval(latency.low_s, latency.high_s) if latency else "-",
+        verdict,
+    )
+
+
+def _searched(latency: Latency | None) -> str:
+    if latency is None:
+        return "-"
+    mark = "" if latency.verdict is Verdict.OK else f" ({latency.verdict.value})"
+    return text.format_time(latency.median_s) + mark
+
+
+def _csv_row(member: FrontMember, targets: Sequence[str]) -> list[object]:
+    row: list[object] = [
+        member.index,
+        member.encoding,
+        member.counts.params,
+        member.counts.macs,
+        member.counts.activations,
+        member.validation_accuracy,
+        member.test_accuracy,
+    ]
+    for target in targets:
+        searched, whole = member.searched.get(target), member.whole.get(target)
+        latency = whole.latency if whole else None
+        row.append(searched.median_s if searched else "")
+        row += (
+            [latency.median_s, latency.low_s, latency.high_s, latency.verdict.value]
+            if latency
+            else ["", "", "", "failed"]
+        )
+        row.append("yes" if target in member.over_limit else "no")
+    return [*row, member.model]
+
+
+def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
+
+
+def _overlap(a: Latency, b: Latency) -> bool:
+    return a.low_s <= b.high_s and b.low_s <= a.high_s
+
+
+def _write(path: Path, content: str) -> None:
+    part = path.with_suffix(path.suffix + ".part")
+    part.write_text(content, encoding="utf-8")
+    part.replace(path)

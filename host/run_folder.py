@@ -1,0 +1,156 @@
+"""A run's folder: where everything of one search lies, and how a run is found again."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from boardfront.protos.errors import WrongInputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_FORMAT = 1
+_REQUESTS = ("pause", "resume", "cancel")
+
+
+@dataclass(frozen=True, slots=True)
+class RunFolder:
+    """Names of the files in a run's folder.
+
+    `control/` takes requests: an empty file called `pause`, `resume` or `cancel`.
+    """
+
+    path: Path
+
+    @property
+    def experiment(self) -> Path:
+        """Copy of the experiment file, made when the run began."""
+        return self.path / "experiment.toml"
+
+    @property
+    def about(self) -> Path:
+        """Where the experiment file came from."""
+        return self.path / "run.json"
+
+    @property
+    def journal(self) -> Path:
+        """Typed JSON lines: everything that happened, in order."""
+        return self.path / "journal.jsonl"
+
+    @property
+    def control(self) -> Path:
+        """Folder for requests to the run."""
+        return self.path / "control"
+
+    @property
+    def supernet(self) -> Path:
+        """The supernet's last checkpoint."""
+        return self.path / "checkpoints" / "supernet.pt"
+
+    @property
+    def models(self) -> Path:
+        """Folder of the finalists' ONNX files."""
+        return self.path / "models"
+
+    @property
+    def front_json(self) -> Path:
+        """The front with everything known of it."""
+        return self.path / "front.json"
+
+    @property
+    def front_csv(self) -> Path:
+        """The front as a table, units in the header."""
+        return self.path / "front.csv"
+
+    @property
+    def report(self) -> Path:
+        """The front for people."""
+        return self.path / "report.txt"
+
+    @property
+    def measurements(self) -> Path:
+        """Raw samples and circumstances of every measurement, JSON lines."""
+        return self.path / "measurements.jsonl"
+
+    @property
+    def job_seed(self) -> str:
+        """What names this run's jobs on the agents."""
+        about = json.loads(self.about.read_text(encoding="utf-8"))
+        return str(about["job_seed"])
+
+    @property
+    def source(self) -> Path:
+        """The experiment file that the run was started from."""
+        return Path(json.loads(self.about.read_text(encoding="utf-8"))["experiment_source"])
+
+    def requested(self) -> str | None:
+        """Take and return the oldest request in `control/`, or None."""
+        found = [self.control / name for name in _REQUESTS if (self.control / name).exists()]
+        if not found:
+            return None
+        oldest = min(found, key=lambda path: path.stat().st_mtime_ns)
+        oldest.unlink(missing_ok=True)
+        return oldest.name
+
+
+def create_run(runs: Path, name: str, experiment: Path) -> RunFolder:
+    """Make the folder of a new run and copy its experiment file there.
+
+    Raises:
+        WrongInputError: If the folder cannot be made.
+    """
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    for suffix in ("", *(f"-{number}" for number in range(2, 100))):
+        folder = RunFolder(runs / f"{name}-{stamp}{suffix}")
+        try:
+            folder.path.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise WrongInputError(
+                f"cannot make the run folder {folder.path}: {error.strerror}: choose another "
+                "by --runs"
+            ) from error
+        folder.control.mkdir()
+        folder.models.mkdir()
+        folder.supernet.parent.mkdir()
+        about = {
+            "format": _FORMAT,
+            "experiment_source": str(experiment.resolve()),
+            "job_seed": f"{folder.path.name} {os.urandom(8).hex()}",
+        }
+        folder.about.write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+        # Last: a folder with this file is a run.
+        folder.experiment.write_bytes(experiment.read_bytes())
+        return folder
+    raise WrongInputError(f"{runs} has a hundred runs of this second: expected fewer")
+
+
+def find_run(text: str, runs: Path) -> RunFolder:
+    """Return the run that a person means: `latest`, a name under `runs`, or a folder.
+
+    Raises:
+        WrongInputError: If there is none.
+    """
+    if text == "latest":
+        newest = next(list_runs(runs), None)
+        if newest is None:
+            raise WrongInputError(f"no runs in {runs}: expected one; start it without --resume")
+        return newest
+    for candidate in (Path(text), runs / text):
+        if (candidate / "experiment.toml").is_file():
+            return RunFolder(candidate)
+    known = ", ".join(folder.path.name for folder in list_runs(runs)) or "none"
+    raise WrongInputError(f"no run {text!r}: expected a run's folder or one of {runs}: {known}")
+
+
+def list_runs(runs: Path) -> Iterator[RunFolder]:
+    """Yield the runs under `runs`, newest first."""
+    found = [path.parent for path in runs.glob("*/experiment.toml")]
+    for path in sorted(found, key=lambda p: (p / "run.json").stat().st_mtime_ns, reverse=True):
+        yield RunFolder(path)

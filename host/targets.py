@@ -1,0 +1,154 @@
+"""The targets of an experiment, connected: one client a device, one rule a target."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from boardfront.host.fleet.address import AgentAddress, parse_device
+from boardfront.host.fleet.client import AgentClient
+from boardfront.host.fleet.measurer import DeviceMeasurer
+from boardfront.protos.errors import BoardfrontError, WrongInputError
+from boardfront.protos.records import Deadlines, Precision, Task
+from boardfront.search.measured_latency import MeasuredLatency, TimingRule
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from boardfront.host.experiment import FinalistSettings, TargetSettings
+    from boardfront.latency_models.store import MeasurementStore
+    from boardfront.search.space import NetworkSpace
+
+_SEARCH_RUN_FACTOR = 20.0
+_FINALIST_RUN_FACTOR = 20.0
+_MIN_RUN_S = 10.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ConnectedTarget:
+    """A target whose device answers."""
+
+    settings: TargetSettings
+    measurer: DeviceMeasurer
+    source: MeasuredLatency
+    rule: TimingRule
+
+
+class Targets:
+    """All targets of an experiment. Close it when done: a local agent ends with it.
+
+    Args:
+        settings: Of the experiment.
+        space: Whose networks are measured.
+        store: Where answers are kept.
+        job_seed: Names the run.
+        say: Told when a connection is lost or back.
+
+    Raises:
+        BoardfrontError: If a device does not answer.
+        WrongInputError: If a device lacks the backend.
+    """
+
+    def __init__(
+        self,
+        settings: Sequence[TargetSettings],
+        space: NetworkSpace,
+        store: MeasurementStore,
+        *,
+        job_seed: str,
+        say: Callable[[str], None],
+    ) -> None:
+        self._addresses: dict[str, AgentAddress] = {}
+        self._clients: dict[str, AgentClient] = {}
+        self.by_name: dict[str, ConnectedTarget] = {}
+        try:
+            for target in settings:
+                client = self._client(target.device, say)
+                self.by_name[target.name] = _connect(target, client, space, store, job_seed)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Hang up, and stop a local agent of ours."""
+        for client in self._clients.values():
+            client.close()
+        for address in self._addresses.values():
+            address.close()
+
+    def preflight(self, encoding: str) -> None:
+        """Measure one architecture on every target before anything long begins.
+
+        Raises:
+            BoardfrontError: If a target cannot measure it.
+        """
+        for name, target in self.by_name.items():
+            failure = target.source.preflight(encoding).failure
+            if failure is not None:
+                raise BoardfrontError(
+                    f"target {name!r} cannot measure the space's networks: "
+                    f"{failure.kind.value}: {failure.message}"
+                )
+
+    def _client(self, device: str, say: Callable[[str], None]) -> AgentClient:
+        if device not in self._clients:
+            self._addresses[device] = parse_device(device)
+            self._clients[device] = AgentClient(self._addresses[device], on_lost=say)
+        return self._clients[device]
+
+
+def finalist_rule(rule: TimingRule, settings: FinalistSettings) -> TimingRule:
+    """Return the rule by which finalists are timed."""
+    return replace(
+        rule,
+        precision=Precision(
+            relative_half_width=settings.precision, min_duration_s=settings.min_duration_s
+        ),
+        deadlines=Deadlines(run_s=max(_MIN_RUN_S, _FINALIST_RUN_FACTOR * settings.min_duration_s)),
+    )
+
+
+def _connect(
+    target: TargetSettings,
+    client: AgentClient,
+    space: NetworkSpace,
+    store: MeasurementStore,
+    job_seed: str,
+) -> ConnectedTarget:
+    description = client.describe()
+    info = description.backend(target.backend)
+    if info is None or not info.available:
+        known = sorted(b.name for b in description.backends if b.available)
+        reason = f" ({info.reason})" if info else ""
+        raise WrongInputError(
+            f"target {target.name!r}: backend {target.backend!r} is not on device "
+            f"{description.name}{reason}: expected one of {known}"
+        )
+    known_options = {option.name for option in info.options}
+    for name in target.options:
+        if name not in known_options:
+            raise WrongInputError(
+                f"target {target.name!r}: backend {target.backend} has no option {name!r}: "
+                f"expected one of {sorted(known_options)}"
+            )
+    rule = TimingRule(
+        task=Task(
+            kind=target.task,
+            batch=target.batch,
+            resolution=space.resolution,
+            classes=space.classes,
+        ),
+        backend=target.backend,
+        options=target.options,
+        precision=Precision(
+            relative_half_width=target.precision, min_duration_s=target.min_duration_s
+        ),
+        deadlines=Deadlines(run_s=max(_MIN_RUN_S, _SEARCH_RUN_FACTOR * target.min_duration_s)),
+    )
+    measurer = DeviceMeasurer(client, store)
+    return ConnectedTarget(
+        settings=target,
+        measurer=measurer,
+        source=MeasuredLatency(space, measurer, rule, job_seed=f"{job_seed} {target.name}"),
+        rule=rule,
+    )

@@ -1,0 +1,115 @@
+"""What a time is asked with, what is answered, and who answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+from boardfront.protos.records import (
+    Deadlines,
+    Failure,
+    Precision,
+    Purpose,
+    Result,
+    Task,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from boardfront.latency_models.key import TimeKey
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TimeRequest:
+    """A network whose time is wanted.
+
+    Args:
+        model: The network as a serialised ONNX model.
+        structure_hash: Of that model, see `structure.structure_hash`.
+        task: What to time.
+        backend: What shall execute it.
+        options: Of the backend; those left out take its defaults.
+        input_shapes: For a model with dynamic inputs.
+        precision: When to stop.
+        deadlines: How long each phase may take.
+        purpose: Why the time is wanted.
+        label: What to call the request in progress messages, e.g. the encoding.
+        fresh: Whether to measure even where a stored answer would do.
+        job_seed: Makes the job's id reproducible, so that a repeated request meets its own job.
+            Empty draws a new id.
+    """
+
+    model: bytes = field(repr=False)
+    structure_hash: str
+    task: Task
+    backend: str
+    options: Mapping[str, str] = field(default_factory=dict)
+    input_shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    precision: Precision = field(default_factory=Precision)
+    deadlines: Deadlines = field(default_factory=Deadlines)
+    purpose: Purpose = Purpose.CANDIDATE
+    label: str = ""
+    fresh: bool = False
+    job_seed: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Measurement:
+    """One answer: a time with all that was seen, or the reason why there is none.
+
+    Args:
+        id: Its number in the store; None before it was stored.
+        created_unix_s: When it was taken, in seconds since 1970 (UTC).
+        key: What the time is true for.
+        device_id: The device that took it. Recorded, not keyed.
+        device_name: That device's name for people.
+        agent_version: Of the agent that took it.
+        job_id: The job it came from.
+        subject_id: The subject inside that job.
+        purpose: Why it was taken.
+        outcome: The result or the failure.
+        quarantined: Whether a later sentinel showed that it cannot be trusted.
+    """
+
+    id: int | None = None
+    created_unix_s: float
+    key: TimeKey
+    device_id: str
+    device_name: str
+    agent_version: str
+    job_id: str
+    subject_id: str
+    purpose: Purpose
+    outcome: Result | Failure
+    quarantined: bool = False
+
+    @property
+    def result(self) -> Result | None:
+        """The result, or None for a failure."""
+        return self.outcome if isinstance(self.outcome, Result) else None
+
+    @property
+    def failure(self) -> Failure | None:
+        """The failure, or None for a result."""
+        return self.outcome if isinstance(self.outcome, Failure) else None
+
+
+@runtime_checkable
+class Measurer(Protocol):
+    """Answers what networks cost on one target.
+
+    Guarantees:
+        - One answer a request, in the order of the requests, each yielded as soon as it and all
+          before it are known. No answer is dropped and none is invented.
+        - A failed measurement is an answer that holds a Failure, never an exception and never a
+          number. Exceptions mean that nothing can be answered any more (no device, wrong input).
+        - Every answer is stored before it is yielded and carries its id.
+        - A request that is not `fresh` may be answered from the store; the answer is then the
+          stored measurement as it was taken, with its own purpose and precision.
+        - Closing the iterator early cancels nothing on the device; what was measured is kept.
+        - Not safe for several threads at once; the caller keeps ownership of the requests.
+    """
+
+    def measure(self, requests: Sequence[TimeRequest]) -> Iterator[Measurement]:
+        """Measure every request, or look it up."""

@@ -1,0 +1,1 @@
+"""The store's schema, one Alembic revision a change."""

@@ -1,0 +1,145 @@
+"""Scoring a candidate: its accuracy by the estimator, its times by measuring it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+# At run time, because the journal's reader resolves the annotations.
+from boardfront.protos.records import FailureKind, Verdict  # noqa: TC001
+from boardfront.search.objective import Objective, ObjectiveKind
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from boardfront.latency_models.base import Measurement
+    from boardfront.search.estimator import Estimator
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Latency:
+    """A time as it was measured, and where the store has the rest of it."""
+
+    median_s: float
+    low_s: float
+    high_s: float
+    verdict: Verdict
+    measurement_id: int
+
+    @classmethod
+    def of(cls, measurement: Measurement) -> Latency:
+        """Return the gist of a stored result.
+
+        Raises:
+            ValueError: If it is a failure, or was not stored.
+        """
+        result = measurement.result
+        if result is None or measurement.id is None:
+            raise ValueError("expected a stored result")
+        return cls(
+            median_s=result.statistics.median_s,
+            low_s=result.statistics.low_s,
+            high_s=result.statistics.high_s,
+            verdict=result.verdict,
+            measurement_id=measurement.id,
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EvaluationFailure:
+    """Why an architecture has no scores. `target` is None where no target failed."""
+
+    message: str
+    kind: FailureKind | None = None
+    target: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Candidate:
+    """An architecture with what is known of it.
+
+    Args:
+        encoding: The architecture.
+        estimator_state_id: The estimator's state that gave the accuracy.
+        accuracy: On the validation images, a fraction.
+        latencies: By target name.
+        failure: Why a time is missing; None where none is.
+    """
+
+    encoding: str
+    estimator_state_id: str
+    accuracy: float
+    latencies: Mapping[str, Latency] = field(default_factory=dict)
+    failure: EvaluationFailure | None = None
+
+    def scores(self, objectives: Sequence[Objective]) -> dict[str, float]:
+        """Return its scores by objective name; those that are missing are left out."""
+        found = {}
+        for objective in objectives:
+            if objective.kind is ObjectiveKind.ACCURACY:
+                found[objective.name] = self.accuracy
+            elif objective.target is not None and objective.target in self.latencies:
+                found[objective.name] = self.latencies[objective.target].median_s
+        return found
+
+
+class LatencySource(Protocol):
+    """Knows what architectures of one space cost on one target.
+
+    Guarantees: one answer an architecture; a failed measurement is an answer that holds a
+    Failure. Exceptions mean that nothing can be answered any more.
+    """
+
+    def time(self, encoding: str) -> Measurement:
+        """Return the stored measurement of one architecture."""
+
+
+class CandidateEvaluator:
+    """Scores candidates one by one; nothing else of ours runs while a time is taken.
+
+    Args:
+        estimator: Of accuracy.
+        sources: Of times, by target name.
+        known: Candidates of an earlier part of the run, by encoding; they are not scored again
+            as long as the estimator is in the state that scored them.
+    """
+
+    def __init__(
+        self,
+        estimator: Estimator,
+        sources: Mapping[str, LatencySource],
+        known: Mapping[str, Candidate],
+    ) -> None:
+        self._estimator = estimator
+        self._sources = sources
+        self._known = known
+
+    def is_known(self, encoding: str) -> bool:
+        """Return whether `evaluate` would only look the candidate up."""
+        known = self._known.get(encoding)
+        return known is not None and known.estimator_state_id == self._estimator.state_id
+
+    def evaluate(self, encoding: str) -> Candidate:
+        """Score one architecture. A time that cannot be had is a failure in the result."""
+        if self.is_known(encoding):
+            return self._known[encoding]
+        accuracy = self._estimator.validation_accuracy(encoding)
+        latencies: dict[str, Latency] = {}
+        failure = None
+        for target, source in self._sources.items():
+            measurement = source.time(encoding)
+            if measurement.failure is not None:
+                failure = EvaluationFailure(
+                    message=measurement.failure.message,
+                    kind=measurement.failure.kind,
+                    target=target,
+                )
+                break
+            latencies[target] = Latency.of(measurement)
+        return Candidate(
+            encoding=encoding,
+            estimator_state_id=self._estimator.state_id,
+            accuracy=accuracy,
+            latencies=latencies,
+            failure=failure,
+        )

@@ -1,0 +1,321 @@
+"""Every catalogued space keeps what the Protocols of search/space.py promise.
+
+A new space adds its cases to CASES: two settings of a few thousand weights.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from boardfront.protos.errors import WrongInputError
+from boardfront.search.space import InvalidEncodingError, NetworkSpace, Space, SupernetSpace
+from boardfront.search.spaces import catalog
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+onnxruntime = pytest.importorskip("onnxruntime")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """One space in one setting.
+
+    `parts` splits an encoding into the parts that crossover exchanges; `choices` is what each
+    part may be; `wrong` is no member.
+    """
+
+    name: str
+    settings: Mapping[str, object]
+    parts: Callable[[str], tuple[str, ...]]
+    choices: tuple[str, ...]
+    wrong: str
+
+
+def _spos_parts(encoding: str) -> tuple[str, ...]:
+    return tuple(encoding.replace("-", ""))
+
+
+CASES = [
+    Case(
+        name="spos",
+        settings={
+            "resolution": 16,
+            "classes": 10,
+            "in_channels": 1,
+            "stem_channels": 8,
+            "stem_stride": 1,
+            "stages": [[16, 2], [32, 2]],
+            "last_channels": 32,
+        },
+        parts=_spos_parts,
+        choices=("3", "5", "7", "x"),
+        wrong="33-3y",
+    ),
+    Case(
+        name="spos",
+        settings={
+            "resolution": 27,
+            "classes": 7,
+            "stem_channels": 6,
+            "stages": [[14, 1], [20, 3], [22, 1]],
+            "last_channels": 24,
+        },
+        parts=_spos_parts,
+        choices=("3", "5", "7", "x"),
+        wrong="3-33-3",
+    ),
+]
+
+
+@pytest.fixture(params=CASES, ids=lambda case: f"{case.name}-{case.settings['resolution']}")
+def case(request: pytest.FixtureRequest) -> Case:
+    return cast("Case", request.param)
+
+
+@pytest.fixture
+def space(case: Case) -> Space:
+    return catalog.load(case.name, case.settings)
+
+
+@pytest.fixture
+def network_space(space: Space) -> NetworkSpace:
+    if not isinstance(space, NetworkSpace):
+        pytest.skip("the space builds no networks")
+    return space
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(20)
+
+
+def in_channels(case: Case) -> int:
+    return cast("int", case.settings.get("in_channels", 3))
+
+
+def test_every_catalogued_space_has_two_cases() -> None:
+    counted = Counter(case.name for case in CASES)
+    assert {name for name in catalog.SPACES if counted[name] >= 2} == set(catalog.SPACES)
+
+
+def test_info_says_which_protocols_are_implemented(case: Case, space: Space) -> None:
+    info = catalog.info(case.name)
+    assert info.name == case.name
+    assert isinstance(space, Space)
+    assert isinstance(space, NetworkSpace) == info.networks
+    assert isinstance(space, SupernetSpace) == info.supernet
+    assert set(case.settings) <= {name for name, _, _ in info.parameters}
+
+
+def test_unknown_setting_lists_the_allowed(case: Case) -> None:
+    with pytest.raises(WrongInputError, match="no_such_setting.*" + next(iter(case.settings))):
+        catalog.load(case.name, {"no_such_setting": 1})
+
+
+def test_samples_are_members(space: Space, rng: np.random.Generator) -> None:
+    for _ in range(50):
+        space.validate(space.sample(rng))
+
+
+def test_parts_determine_the_encoding(case: Case, space: Space, rng: np.random.Generator) -> None:
+    encodings = {space.sample(rng) for _ in range(200)}
+    assert len({case.parts(encoding) for encoding in encodings}) == len(encodings)
+
+
+def test_wrong_encoding_is_refused_with_its_position(case: Case, space: Space) -> None:
+    with pytest.raises(InvalidEncodingError, match=r"position \d+") as caught:
+        space.validate(case.wrong)
+    assert caught.value.encoding == case.wrong
+
+
+def test_sampling_is_uniform_at_every_part(
+    case: Case, space: Space, rng: np.random.Generator
+) -> None:
+    draws = 2000
+    rows = [case.parts(space.sample(rng)) for _ in range(draws)]
+    expected = draws / len(case.choices)
+    for column in zip(*rows, strict=True):
+        counts = Counter(column)
+        assert set(counts) == set(case.choices)
+        # Five standard deviations of a binomial count.
+        spread = 5 * (expected * (1 - 1 / len(case.choices))) ** 0.5
+        assert all(abs(count - expected) < spread for count in counts.values())
+
+
+def test_mutation_is_another_member_one_part_away(
+    case: Case, space: Space, rng: np.random.Generator
+) -> None:
+    for _ in range(200):
+        parent = space.sample(rng)
+        child = space.mutate(parent, rng)
+        space.validate(child)
+        pairs = zip(case.parts(parent), case.parts(child), strict=True)
+        assert sum(before != after for before, after in pairs) == 1
+
+
+def test_crossover_takes_each_part_from_a_parent(
+    case: Case, space: Space, rng: np.random.Generator
+) -> None:
+    for _ in range(200):
+        first, second = space.sample(rng), space.sample(rng)
+        child = space.crossover(first, second, rng)
+        space.validate(child)
+        triples = zip(case.parts(first), case.parts(second), case.parts(child), strict=True)
+        assert all(part in {one, other} for one, other, part in triples)
+
+
+def test_same_seed_gives_the_same_members(space: Space) -> None:
+    def draw() -> list[str]:
+        rng = np.random.default_rng(5)
+        first, second = space.sample(rng), space.sample(rng)
+        return [first, second, space.mutate(first, rng), space.crossover(first, second, rng)]
+
+    assert draw() == draw()
+
+
+def test_counts_match_the_module(
+    case: Case, space: Space, network_space: NetworkSpace, rng: np.random.Generator
+) -> None:
+    for _ in range(4):
+        encoding = space.sample(rng)
+        module = network_space.build(encoding).eval()
+        counts = network_space.count(encoding)
+        assert counts.params == sum(p.numel() for p in module.parameters() if p.requires_grad)
+        images = torch.zeros(1, in_channels(case), *[network_space.resolution] * 2)
+        assert (counts.macs, counts.activations) == measure_by_hooks(module, images)
+
+
+def measure_by_hooks(module: torch.nn.Module, images: torch.Tensor) -> tuple[int, int]:
+    macs = activations = 0
+
+    def count(layer: torch.nn.Module, _: object, output: torch.Tensor) -> None:
+        nonlocal macs, activations
+        weight = cast("torch.Tensor", layer.weight)
+        pixels = output[0, 0].numel() if output.ndim == 4 else 1
+        macs += weight.numel() * pixels
+        if isinstance(layer, torch.nn.Conv2d):
+            activations += output.numel()
+
+    for layer in module.modules():
+        if isinstance(layer, (torch.nn.Conv2d, torch.nn.Linear)):
+            layer.register_forward_hook(count)
+    with torch.no_grad():
+        module(images)
+    return macs, activations
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_onnx_equals_the_module(
+    case: Case,
+    space: Space,
+    network_space: NetworkSpace,
+    rng: np.random.Generator,
+    batch: int,
+) -> None:
+    encoding = space.sample(rng)
+    module = network_space.build(encoding)
+    shake_norms(module)
+    module.eval()
+    weights = {name: values.numpy() for name, values in module.state_dict().items()}
+    model = network_space.write_onnx(encoding, batch=batch, weights=weights)
+    onnx.checker.check_model(model, full_check=True)
+    assert [(entry.domain, entry.version) for entry in model.opset_import] == [("", 18)]
+    assert model.ir_version == 10
+    assert any(node.op_type == "BatchNormalization" for node in model.graph.node)
+
+    images = rng.standard_normal(
+        (batch, in_channels(case), *[network_space.resolution] * 2), dtype=np.float32
+    )
+    with torch.no_grad():
+        expected = module(torch.from_numpy(images)).numpy()
+    assert expected.shape == (batch, network_space.classes)
+    np.testing.assert_allclose(run_onnx(model, images), expected, rtol=1e-4, atol=1e-5)
+
+
+def shake_norms(module: torch.nn.Module) -> None:
+    generator = torch.Generator().manual_seed(3)
+    for layer in module.modules():
+        if isinstance(layer, torch.nn.BatchNorm2d):
+            mean, variance = layer.running_mean, layer.running_var
+            assert mean is not None
+            assert variance is not None
+            mean.normal_(0, 0.3, generator=generator)
+            variance.uniform_(0.5, 2, generator=generator)
+            torch.nn.init.normal_(layer.weight, 1, 0.3, generator=generator)
+            torch.nn.init.normal_(layer.bias, 0, 0.3, generator=generator)
+
+
+def run_onnx(model: onnx.ModelProto, images: Any) -> Any:
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
+    return session.run(["logits"], {"images": images})[0]
+
+
+def test_drawn_weights_depend_on_the_seed_alone_and_keep_a_normal_scale(
+    case: Case, space: Space, network_space: NetworkSpace, rng: np.random.Generator
+) -> None:
+    encoding = space.sample(rng)
+    model = network_space.write_onnx(encoding, batch=2, seed=7)
+    onnx.checker.check_model(model, full_check=True)
+    assert model == network_space.write_onnx(encoding, batch=2, seed=7)
+    assert model != network_space.write_onnx(encoding, batch=2, seed=8)
+    images = rng.standard_normal(
+        (2, in_channels(case), *[network_space.resolution] * 2), dtype=np.float32
+    )
+    assert 1e-3 < run_onnx(model, images).std() < 1e3
+
+
+def test_weights_of_another_network_are_refused(
+    space: Space, network_space: NetworkSpace, rng: np.random.Generator
+) -> None:
+    encoding = space.sample(rng)
+    weights = {n: v.numpy() for n, v in network_space.build(encoding).state_dict().items()}
+    with pytest.raises(WrongInputError, match=r"stray.*no place"):
+        network_space.write_onnx(
+            encoding, batch=1, weights={**weights, "stray": np.zeros(1, dtype=np.float32)}
+        )
+    with pytest.raises(WrongInputError, match="pass the state of build"):
+        network_space.write_onnx(encoding, batch=1, weights={})
+    with pytest.raises(WrongInputError, match="batch: expected at least 1"):
+        network_space.write_onnx(encoding, batch=0)
+
+
+def test_inherited_path_computes_what_the_supernet_computes(
+    case: Case, space: Space, rng: np.random.Generator
+) -> None:
+    if not isinstance(space, SupernetSpace) or not isinstance(space, NetworkSpace):
+        pytest.skip("the space has no supernet")
+    encoding = space.sample(rng)
+    supernet = space.build_supernet()
+    shake_norms(supernet)
+    supernet.eval()
+    module = space.inherit(supernet, encoding)
+    images = torch.randn(
+        2,
+        in_channels(case),
+        *[space.resolution] * 2,
+        generator=torch.Generator().manual_seed(0),
+    )
+    with torch.no_grad():
+        torch.testing.assert_close(module(images), supernet(images, encoding))
+    before = supernet(images, encoding).detach()
+    for parameter in module.parameters():
+        parameter.data.zero_()
+    torch.testing.assert_close(supernet(images, encoding), before)
+    assert module.state_dict().keys() == space.build(encoding).state_dict().keys()
+
+
+def test_a_foreign_supernet_is_refused(space: Space, rng: np.random.Generator) -> None:
+    if not isinstance(space, SupernetSpace):
+        pytest.skip("the space has no supernet")
+    with pytest.raises(WrongInputError, match="expected the supernet of"):
+        space.inherit(torch.nn.Linear(1, 1), space.sample(rng))
