@@ -22,7 +22,7 @@ from typing import IO, TYPE_CHECKING, Any
 from boardfront.device_agent import timing
 from boardfront.device_agent.backends import catalog
 from boardfront.device_agent.backends.base import BackendError
-from boardfront.protos import codec, records
+from boardfront.protos import records
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -123,7 +123,10 @@ def _answer(
 
 def _probe(command: dict[str, Any]) -> dict[str, Any]:
     del command
+    # Here, because every other command is answered sooner without protobuf.
     from google.protobuf import json_format
+
+    from boardfront.protos import codec
 
     found = []
     for name, place in catalog.places().items():

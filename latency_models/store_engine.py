@@ -58,6 +58,7 @@ def open_engine(location: str | Path) -> sa.Engine:
     """
     url = _url(location)
     place = url.render_as_string(hide_password=True) if "://" in str(location) else str(location)
+    _make_folder(url, place)
     engine = sa.create_engine(url, json_serializer=_dumps)
     if engine.dialect.name == "sqlite":
         sa.event.listen(engine, "connect", _on_sqlite_connect)
@@ -94,6 +95,15 @@ def _url(location: str | Path) -> sa.URL:
                 "write sqlite:///PATH or postgresql+psycopg://USER@HOST/NAME",
             ) from problem
     return sa.URL.create("sqlite", database=str(location))
+
+
+def _make_folder(url: sa.URL, place: str) -> None:
+    if url.drivername != "sqlite" or not url.database or url.database == ":memory:":
+        return
+    try:
+        Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+    except OSError as problem:
+        raise StoreError(place, problem) from problem
 
 
 def _dumps(value: object) -> str:

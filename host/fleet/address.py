@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import selectors
+import socket
 import subprocess
 import sys
 import time
@@ -14,7 +15,7 @@ from typing import IO, Protocol
 from boardfront.protos.errors import BoardfrontError, WrongInputError
 
 _START_WITHIN_S = 20.0
-_HOST_PORT = re.compile(r"(\[[0-9A-Fa-f:.%]+\]|[A-Za-z0-9._-]+):(\d{1,5})")
+_HOST_PORT = re.compile(r"(\[[0-9A-Fa-f:.]+(?:%[A-Za-z0-9._-]+)?\]|[A-Za-z0-9._-]+):(\d{1,5})")
 
 
 class AgentAddress(Protocol):
@@ -64,19 +65,22 @@ class LocalAgent:
         self._state = state or default_state()
         self._process: subprocess.Popen[str] | None = None
         self._address = ""
+        self._others = ""
 
     def resolve(self) -> str:
         """Return the address of a running agent, starting one if there is none."""
         if self._process is not None and self._process.poll() is None:
             return self._address
+        if self._others and _answers(self._others):
+            return self._others
         deadline_s = time.monotonic() + _START_WITHIN_S
         while True:
             answer = self._start(deadline_s)
             if answer:
                 return answer
-            other = self._of_other()
-            if other:
-                return other
+            self._others = self._of_other()
+            if self._others and _answers(self._others):
+                return self._others
             if time.monotonic() > deadline_s:
                 raise BoardfrontError(
                     f"the local agent did not start within {_START_WITHIN_S:g} s on "
@@ -151,6 +155,16 @@ def default_state() -> Path:
     """Return the folder of this machine's own agent."""
     base = os.environ.get("XDG_STATE_HOME")
     return (Path(base) if base else Path.home() / ".local" / "state") / "boardfront" / "local"
+
+
+def _answers(address: str) -> bool:
+    """Whether something listens there; a killed agent leaves its address behind."""
+    host, _, port = address.rpartition(":")
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=1.0):
+            return True
+    except (OSError, ValueError):
+        return False
 
 
 def _read_line(stream: IO[str] | None, deadline_s: float) -> str:

@@ -23,6 +23,8 @@ _T = TypeVar("_T")
 _CHUNK_BYTES = 1 << 20
 _CALL_WITHIN_S = 20.0
 _FIRST_CONTACT_WITHIN_S = 5.0
+_DESCRIBE_WITHIN_S = 90.0
+"""An agent's first description probes its backends, whose imports take long on a slow card."""
 _RETRY_AFTER_S = (0.1, 0.2, 0.5, 1.0, 2.0)
 
 _LOST = (
@@ -56,7 +58,7 @@ class AgentClient:
     Args:
         address: Where it is; asked again after every loss, because a local agent that died comes
             back at another port.
-        lost_after_s: How long a lost connection is tried again before giving up, in seconds.
+        lost_after_s: How long each loss of the connection may last before giving up, in seconds.
         on_lost: Told in a few words when the connection is lost, and when it is back.
 
     Every wait has a deadline. Used from one thread.
@@ -74,6 +76,8 @@ class AgentClient:
         self._on_lost = on_lost
         self._channel: grpc.Channel | None = None
         self._connected_to = ""
+        self._must_resolve = True
+        self._lost_since_s: float | None = None
 
     def close(self) -> None:
         """Close the connection; jobs go on."""
@@ -88,10 +92,16 @@ class AgentClient:
             DeviceUnreachableError: If nothing answers within five seconds.
             WrongInputError: If the agent speaks another protocol version.
         """
+        self._must_resolve = True
+        stub = self._stub()
         try:
-            reply = self._stub().Describe(
-                agent_pb2.DescribeRequest(), timeout=_FIRST_CONTACT_WITHIN_S, wait_for_ready=True
+            # Asks for nothing, so that silence tells an agent that is away from one that is slow.
+            stub.FindMissingArtifacts(
+                agent_pb2.FindMissingArtifactsRequest(),
+                timeout=_FIRST_CONTACT_WITHIN_S,
+                wait_for_ready=True,
             )
+            reply = stub.Describe(agent_pb2.DescribeRequest(), timeout=_DESCRIBE_WITHIN_S)
         except grpc.RpcError as error:
             raise self._unreachable(error) from None
         if reply.protocol_version != records.PROTOCOL_VERSION:
@@ -125,14 +135,12 @@ class AgentClient:
             JobForgottenError: If the job was acknowledged before: use another id.
         """
         follower = _Follower(on_event)
-        state = self._retried(lambda: self._submit(job, artifacts))
+        state, _ = self._retried(lambda: self._submit(job, artifacts))
         if state is records.JobState.CANCELLED:
             # Cancelled in an earlier life of ours, which did not come to acknowledge it.
             self.acknowledge(job.job_id)
         while not follower.finished:
-            if self._retried(lambda: self._submit(job, artifacts)) is _ACKNOWLEDGED:
-                raise JobForgottenError(f"job {job.job_id} was acknowledged before")
-            self._retried(lambda: self._follow(job.job_id, follower))
+            self._retried(lambda: self._attach(job, artifacts, follower))
         if follower.state is not records.JobState.COMPLETED:
             raise JobCancelledError(f"job {job.job_id} was cancelled on its agent")
         return follower.answers
@@ -164,10 +172,34 @@ class AgentClient:
     def telemetry(self, period_s: float) -> Iterator[records.TelemetrySample]:
         """Yield the device's state every `period_s` seconds until the caller stops."""
         request = agent_pb2.WatchTelemetryRequest(period_s=period_s)
-        for message in self._stub().WatchTelemetry(request):
-            yield codec.from_message(message, records.TelemetrySample)
+        stream = self._stub().WatchTelemetry(request)
+        try:
+            for message in stream:
+                yield codec.from_message(message, records.TelemetrySample)
+        except grpc.RpcError as error:
+            raise self._unreachable(error) from None
+        finally:
+            stream.cancel()
 
-    def _submit(self, job: records.Job, artifacts: Mapping[str, bytes]) -> records.JobState:
+    def _attach(
+        self, job: records.Job, artifacts: Mapping[str, bytes], follower: _Follower
+    ) -> None:
+        """Follow a job to its end or to the next loss, from the first event not seen."""
+        state, created = self._submit(job, artifacts)
+        if state is _ACKNOWLEDGED:
+            raise JobForgottenError(f"job {job.job_id} was acknowledged before")
+        if created:
+            # The agent had lost its state: the events begin anew.
+            follower.restart()
+        self._heard()
+        request = agent_pb2.WatchRequest(job_id=job.job_id, from_event=follower.next_index)
+        for message in self._stub().Watch(request):
+            follower.take(codec.from_message(message, records.JobEvent))
+
+    def _submit(
+        self, job: records.Job, artifacts: Mapping[str, bytes]
+    ) -> tuple[records.JobState, bool]:
+        """Return the job's state and whether the agent did not have it."""
         request = agent_pb2.SubmitRequest(
             job=codec.to_message(job), protocol_version=records.PROTOCOL_VERSION
         )
@@ -178,7 +210,8 @@ class AgentClient:
                 raise
             self._upload(artifacts)
             reply = self._stub().Submit(request, timeout=_CALL_WITHIN_S)
-        return records.JobState[agent_pb2.JobState.Name(reply.state).removeprefix("JOB_STATE_")]
+        state = agent_pb2.JobState.Name(reply.state).removeprefix("JOB_STATE_")
+        return records.JobState[state], reply.created
 
     def _upload(self, artifacts: Mapping[str, bytes]) -> None:
         asked = agent_pb2.FindMissingArtifactsRequest(sha256=list(artifacts))
@@ -189,48 +222,46 @@ class AgentClient:
             within_s = _CALL_WITHIN_S + len(content) / 1e5
             self._stub().UploadArtifact(_chunks(sha256, content), timeout=within_s)
 
-    def _follow(self, job_id: str, follower: _Follower) -> None:
-        request = agent_pb2.WatchRequest(job_id=job_id, from_event=follower.next_index)
-        try:
-            for message in self._stub().Watch(request):
-                follower.take(codec.from_message(message, records.JobEvent))
-        except grpc.RpcError as error:
-            if error.code() is grpc.StatusCode.NOT_FOUND:
-                # The agent lost its state: `run` submits again, and the events begin anew.
-                follower.restart()
-                return
-            raise
-
     def _retried(self, call: Callable[[], _T]) -> _T:
-        """Call again after a lost connection, until `lost_after_s` have passed without any."""
-        lost_since_s: float | None = None
+        """Call again after a lost connection, until it is away for `lost_after_s`."""
         attempt = 0
         while True:
             try:
                 answer = call()
             except grpc.RpcError as error:
-                if error.code() not in _LOST:
+                if not _is_lost(error):
                     raise self._refused(error) from None
-                now_s = time.monotonic()
-                if lost_since_s is None:
-                    lost_since_s = now_s
-                    self._on_lost(f"connection to {self._connected_to} lost, trying again")
-                if now_s - lost_since_s > self._lost_after_s:
-                    raise self._unreachable(error) from None
+                attempt = 0 if self._lost_since_s is None else attempt + 1
+                self._lost(error)
                 time.sleep(_RETRY_AFTER_S[min(attempt, len(_RETRY_AFTER_S) - 1)])
-                attempt += 1
                 continue
-            if lost_since_s is not None:
-                self._on_lost(f"connection to {self._connected_to} is back")
+            self._heard()
             return answer
+
+    def _lost(self, error: grpc.RpcError) -> None:
+        self._must_resolve = True
+        now_s = time.monotonic()
+        if self._lost_since_s is None:
+            self._lost_since_s = now_s
+            self._on_lost(f"connection to {self._connected_to} lost, trying again")
+        elif now_s - self._lost_since_s > self._lost_after_s:
+            self._lost_since_s = None
+            raise self._unreachable(error) from None
+
+    def _heard(self) -> None:
+        if self._lost_since_s is not None:
+            self._lost_since_s = None
+            self._on_lost(f"connection to {self._connected_to} is back")
 
     def _stub(self) -> Any:
         # Any: the generated stub is typed for blocking and asyncio channels at once.
-        address = self._address.resolve()
-        if self._channel is None or address != self._connected_to:
-            self.close()
-            self._channel = grpc.insecure_channel(address, options=_OPTIONS)
-            self._connected_to = address
+        if self._channel is None or self._must_resolve:
+            address = self._address.resolve()
+            if self._channel is None or address != self._connected_to:
+                self.close()
+                self._channel = grpc.insecure_channel(address, options=_OPTIONS)
+                self._connected_to = address
+            self._must_resolve = False
         return agent_pb2_grpc.AgentStub(self._channel)
 
     def _refused(self, error: grpc.RpcError) -> BoardfrontError:
@@ -238,7 +269,7 @@ class AgentClient:
         return WrongInputError(text) if error.code() in _WRONG else BoardfrontError(text)
 
     def _unreachable(self, error: grpc.RpcError) -> BoardfrontError:
-        if error.code() not in _LOST:
+        if not _is_lost(error):
             return self._refused(error)
         return DeviceUnreachableError(
             f"no agent answers at {self._connected_to}: expected `boardfront-agent serve` to run "
@@ -279,6 +310,12 @@ class _Follower:
         if isinstance(event.body, records.Finished):
             self.state = event.body.state
         self._on_event(event)
+
+
+def _is_lost(error: grpc.RpcError) -> bool:
+    """Whether trying again may help; an exception inside the agent will only come again."""
+    of_the_agent = (error.details() or "").startswith("Exception ")
+    return error.code() in _LOST and not of_the_agent
 
 
 def artifact_name(content: bytes) -> str:

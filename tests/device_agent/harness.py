@@ -84,6 +84,7 @@ class Wire:
     """Speaks the contract as it is written: one call a method, nothing retried."""
 
     def __init__(self, address: str) -> None:
+        self.address = address
         self.channel = grpc.insecure_channel(address)
         self.stub = agent_pb2_grpc.AgentStub(self.channel)
 
@@ -323,12 +324,3 @@ def install_rough(folder: Path) -> None:
     (metadata / "entry_points.txt").write_text(
         "[boardfront.backends]\nrough = boardfront_rough:RoughBackend\n"
     )
-
-
-def group_is_gone(group: int) -> bool:
-    """Whether no process of a process group is left."""
-    try:
-        os.killpg(group, 0)
-    except ProcessLookupError:
-        return True
-    return False

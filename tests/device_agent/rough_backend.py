@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from boardfront.protos.records import Task
 
-_DEEDS = ("nothing", "hang-with-child", "crash-with-child", "swell", "raise", "no-answer")
+_DEEDS = ("nothing", "hang-with-child", "crash-with-child", "swell", "raise", "no-answer", "drift")
 
 _INFO = BackendInfo(
     name="rough",
@@ -44,6 +44,7 @@ class RoughBackend:
     def __init__(self, options: Mapping[str, str]) -> None:
         self.clock: Clock = RealClock()
         self._options = dict(options)
+        self._first_s: float | None = None
 
     @classmethod
     def probe(cls) -> BackendInfo:
@@ -81,9 +82,11 @@ class RoughBackend:
             time.sleep(600)
 
     def run(self) -> None:
-        """Take 2 ms and note when."""
+        """Take 2 ms, or a fifth more each second, and note when."""
         begin_s = time.perf_counter()
-        time.sleep(0.002)
+        self._first_s = self._first_s or begin_s
+        age_s = begin_s - self._first_s if self._options["do"] == "drift" else 0.0
+        time.sleep(0.002 * (1 + age_s / 5))
         if self._options["log"]:
             with Path(self._options["log"]).open("a") as file:
                 file.write(f"{os.getpid()} {begin_s!r} {time.perf_counter()!r}\n")

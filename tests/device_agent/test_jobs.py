@@ -30,8 +30,6 @@ from boardfront.protos.records import FailureKind, JobState, Phase
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import psutil
-
     from boardfront.device_agent.agent import Agent
 
 _CANCEL_WITHIN_S = 3.0
@@ -40,10 +38,19 @@ _CANCEL_WITHIN_S = 3.0
 _HANGING = programme(fault="hang-compile")
 
 
-def test_a_job_tells_its_story_in_order(wire: Wire) -> None:
+_Told = tuple[records.Job, bytes, list[records.JobEvent]]
+
+
+@pytest.fixture(scope="module")
+def told(shared: tuple[Agent, Wire]) -> _Told:
+    """A job that was run to its end, its artifact and its events."""
     content = programme(time_s=0.002)
     job = make_job(content)
-    events = wire.run(job, content)
+    return job, content, shared[1].run(job, content)
+
+
+def test_a_job_tells_its_story_in_order(told: _Told) -> None:
+    _, _, events = told
     assert [event.index for event in events] == list(range(len(events)))
     assert [event.body for event in events[:4]] == [
         records.Queued(position=0),
@@ -56,10 +63,9 @@ def test_a_job_tells_its_story_in_order(wire: Wire) -> None:
     assert [event.time_unix_s for event in events] == sorted(e.time_unix_s for e in events)
 
 
-def test_a_result_says_all_that_was_asked_and_seen(wire: Wire) -> None:
-    content = programme(time_s=0.002)
-    job = make_job(content)
-    result = result_of(answers(wire.run(job, content))["s0"])
+def test_a_result_says_all_that_was_asked_and_seen(told: _Told, wire: Wire) -> None:
+    job, content, events = told
+    result = result_of(answers(events)["s0"])
     description = wire.describe()
     fake = description.backend("fake")
     assert fake is not None
@@ -91,10 +97,8 @@ def test_the_same_job_again_changes_nothing(wire: Wire) -> None:
     assert list(wire.watch(job.job_id)) == events
 
 
-def test_another_job_under_a_taken_id_is_refused(wire: Wire) -> None:
-    content = programme()
-    job = make_job(content)
-    wire.submit(job, content)
+def test_another_job_under_a_taken_id_is_refused(told: _Told, wire: Wire) -> None:
+    job, _, _ = told
     other = dataclasses.replace(job, purpose=records.Purpose.AUDIT)
     code, text = refusal(lambda: wire.submit(other))
     assert code is grpc.StatusCode.ALREADY_EXISTS
@@ -198,10 +202,8 @@ def test_a_client_of_another_contract_is_refused(wire: Wire) -> None:
     assert "version 99" in text
 
 
-def test_watching_may_begin_anywhere_and_again(wire: Wire) -> None:
-    content = programme()
-    job = make_job(content)
-    events = wire.run(job, content)
+def test_watching_may_begin_anywhere_and_again(told: _Told, wire: Wire) -> None:
+    job, _, events = told
     for start in range(len(events) + 2):
         assert list(wire.watch(job.job_id, start)) == events[start:]
     assert list(wire.watch(job.job_id, 2**62)) == []
@@ -295,14 +297,10 @@ def test_cancelling_kills_what_the_worker_started(rough: Wire) -> None:
     job = make_job(subjects=(asked,))
     rough.submit(job, b"x")
     (worker,) = until(harness.workers)
-    (child,) = until(lambda: _children(worker))
+    (child,) = until(worker.children)
     rough.cancel(job.job_id)
     assert harness.is_gone(worker.pid)
     until(lambda: harness.is_gone(child.pid), within_s=_CANCEL_WITHIN_S)
-
-
-def _children(process: psutil.Process) -> list[psutil.Process]:
-    return process.children()
 
 
 def test_a_closed_connection_ends_no_job(shared: tuple[Agent, Wire]) -> None:

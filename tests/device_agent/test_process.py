@@ -23,9 +23,9 @@ def test_closing_twice_kills_once() -> None:
     worker = WorkerProcess()
     worker.ask(_PROBE, within_s=harness.WITHIN_S, what="probe")
     open_before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - Path has no count
-    group = worker._process.pid
+    pid = worker._process.pid
     worker.close()
-    assert harness.group_is_gone(group)
+    assert harness.is_gone(pid)
     assert len(os.listdir("/proc/self/fd")) == open_before - 4  # noqa: PTH208
     worker.close()
 

@@ -14,7 +14,6 @@ from tests.device_agent.harness import (
     AgentProcess,
     Wire,
     answers,
-    in_phase,
     is_gone,
     is_sampling,
     make_job,
@@ -36,7 +35,7 @@ if TYPE_CHECKING:
 
 # Some seconds of sampling: long enough to be interrupted at leisure.
 _SLOW = programme(sleep="on", time_s=0.002)
-_SLOW_LOOK = records.Precision(relative_half_width=0.5, min_duration_s=1.2)
+_SLOW_LOOK = records.Precision(relative_half_width=0.5, min_duration_s=0.8)
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -66,7 +65,7 @@ def test_a_killed_agent_finds_its_job_and_runs_it_again(agent_process: AgentProc
     assert [event.index for event in events] == list(range(len(events)))
     assert events[: len(before)] == before
     assert sum(isinstance(event.body, records.Interrupted) for event in events) == 1
-    assert result_of(answers(events)["s0"]).run_s > 1.0
+    assert result_of(answers(events)["s0"]).run_s > 0.6
     assert events[-1].body == records.Finished(state=JobState.COMPLETED)
     result_of(answers(list(wire.watch(waiting.job_id)))["s0"])
     assert not wire.submit(slow).created
@@ -88,18 +87,6 @@ def test_an_agent_that_is_asked_to_stop_keeps_its_jobs(agent_process: AgentProce
     wire = Wire(agent_process.address)
     assert not wire.submit(job).created
     result_of(answers(list(wire.watch(job.job_id)))["s0"])
-    wire.close()
-
-
-def test_a_worker_in_any_phase_dies_with_its_agent(agent_process: AgentProcess) -> None:
-    wire = Wire(agent_process.address)
-    content = programme(fault="hang-load")
-    job = make_job(content)
-    wire.submit(job, content)
-    wire.wait_for(job.job_id, in_phase(Phase.LOADING))
-    (worker,) = until(lambda: harness.workers(agent_process.pid))
-    agent_process.kill()
-    until(lambda: is_gone(worker.pid), within_s=5.0)
     wire.close()
 
 

@@ -123,10 +123,9 @@ def test_serving_imports_no_runtime(tmp_path: Path) -> None:
 
 def test_a_stock_client_finds_its_way_by_reflection(shared: tuple[Agent, Wire]) -> None:
     _, wire = shared
-    address = wire.channel._channel.target().decode().removeprefix("dns:///")  # type: ignore[attr-defined]
     done = subprocess.run(
         # Isolated: neither this checkout nor the user's packages are on its path by accident.
-        [sys.executable, "-I", str(_HERE / "stock_client.py"), address],
+        [sys.executable, "-I", str(_HERE / "stock_client.py"), wire.address],
         capture_output=True,
         text=True,
         timeout=30.0,
