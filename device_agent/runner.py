@@ -219,7 +219,7 @@ class JobRun:
         )
 
     def _result(self, session: _Session, circumstances: Circumstances) -> Result | Failure:
-        statistics = summarize(session.windows)
+        statistics = summarize(session.windows, final=True)
         if statistics is None:
             return Failure(
                 kind=FailureKind.UNSTABLE,
