@@ -85,25 +85,23 @@ class AgentClient:
             self._channel.close()
             self._channel = None
 
-    def describe(self) -> records.DeviceDescription:
+    def describe(self, *, patient: bool = False) -> records.DeviceDescription:
         """Ask the device what it is.
 
+        Args:
+            patient: Try again for `lost_after_s`, as one does in the middle of a search.
+
         Raises:
-            DeviceUnreachableError: If nothing answers within five seconds.
+            DeviceUnreachableError: If nothing answers within five seconds, or for so long.
             WrongInputError: If the agent speaks another protocol version.
         """
-        self._must_resolve = True
-        stub = self._stub()
-        try:
-            # Asks for nothing, so that silence tells an agent that is away from one that is slow.
-            stub.FindMissingArtifacts(
-                agent_pb2.FindMissingArtifactsRequest(),
-                timeout=_FIRST_CONTACT_WITHIN_S,
-                wait_for_ready=True,
-            )
-            reply = stub.Describe(agent_pb2.DescribeRequest(), timeout=_DESCRIBE_WITHIN_S)
-        except grpc.RpcError as error:
-            raise self._unreachable(error) from None
+        if patient:
+            reply = self._retried(self._ask_description)
+        else:
+            try:
+                reply = self._ask_description()
+            except grpc.RpcError as error:
+                raise self._unreachable(error) from None
         if reply.protocol_version != records.PROTOCOL_VERSION:
             raise WrongInputError(
                 f"the agent at {self._connected_to} speaks protocol version "
@@ -180,6 +178,20 @@ class AgentClient:
             raise self._unreachable(error) from None
         finally:
             stream.cancel()
+
+    def _ask_description(self) -> agent_pb2.DeviceDescription:
+        self._must_resolve = True
+        stub = self._stub()
+        # Asks for nothing, so that silence tells an agent that is away from one that is slow.
+        stub.FindMissingArtifacts(
+            agent_pb2.FindMissingArtifactsRequest(),
+            timeout=_FIRST_CONTACT_WITHIN_S,
+            wait_for_ready=True,
+        )
+        reply: agent_pb2.DeviceDescription = stub.Describe(
+            agent_pb2.DescribeRequest(), timeout=_DESCRIBE_WITHIN_S
+        )
+        return reply
 
     def _attach(
         self, job: records.Job, artifacts: Mapping[str, bytes], follower: _Follower

@@ -61,10 +61,11 @@ class DeviceMeasurer:
         self._store = store
         self._listener = listener
         self._clock = clock
+        self._has_answered = False
 
     def measure(self, requests: Sequence[TimeRequest]) -> Iterator[Measurement]:
         """Answer the requests one after the other, each in a job of its own."""
-        description = self._client.describe()
+        description = self._describe()
         for request in requests:
             asked = _ask(request, description, "s0")
             yield self._known(asked) or self._run((asked,), description)[0]
@@ -83,11 +84,17 @@ class DeviceMeasurer:
             raise WrongInputError(
                 f"{len(requests)} requests together: expected 1 to {MAX_TOGETHER}"
             )
-        description = self._client.describe()
+        description = self._describe()
         asked = tuple(
             _ask(request, description, f"s{index}") for index, request in enumerate(requests)
         )
         return self._run(asked, description)
+
+    def _describe(self) -> records.DeviceDescription:
+        """Ask what the device is now; one that answered before may be away for a while."""
+        description = self._client.describe(patient=self._has_answered)
+        self._has_answered = True
+        return description
 
     def _known(self, asked: _Asked) -> Measurement | None:
         if asked.request.fresh:
