@@ -336,5 +336,10 @@ def _check(job: Job) -> None:
             f"{deadlines.run_s:g} s after at most {deadlines.compile_s:g} s of compiling: "
             "expected positive durations, the windows shorter than the run deadline"
         )
+    if precision.max_duration_s < 0:
+        raise WrongInputError(
+            f"job {job.job_id} gives up after {precision.max_duration_s:g} s: expected 0 (never) "
+            "or more"
+        )
     if job.task.batch < 1:
         raise WrongInputError(f"job {job.job_id} asks for batch {job.task.batch}: expected >= 1")

@@ -194,6 +194,10 @@ class JobRun:
         window_s = longest_s / len(session.windows)
         # A window that the deadline cuts costs the whole result: where there is one, leave room.
         needed_s = window_s if statistics is None else 2 * window_s
+        patience_s = self._job.precision.max_duration_s
+        enough_windows = len(session.windows) >= self._job.precision.min_windows
+        if patience_s and enough_windows and session.run_s >= patience_s:
+            return True
         return session.run_left_s < needed_s or timing.is_enough(
             statistics,
             self._job.precision,

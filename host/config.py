@@ -241,10 +241,18 @@ def _check_space(tables: ExperimentFile, source: _Source) -> None:
     try:
         spaces.load(tables.space.name, settings)
     except WrongInputError as problem:
-        named = [key for key in ("name", *settings) if re.search(rf"\b{key}\b", str(problem))]
+        key = _first_named(settings, str(problem))
         if tables.space.name not in spaces.names():
-            named = ["name"]
-        raise source.error(("space", *named[-1:]), f"in [space]: {problem}") from problem
+            key = "name"
+        path: KeyPath = ("space", key) if key else ("space",)
+        raise source.error(path, f"in [space]: {problem}") from problem
+
+
+def _first_named(keys: Iterable[str], text: str) -> str | None:
+    """Return the key that a text names first; what is expected instead is named behind it."""
+    places = ((re.search(rf"\b{re.escape(key)}\b", text), key) for key in keys)
+    found = [(match.start(), key) for match, key in places if match]
+    return min(found)[1] if found else None
 
 
 def _experiment(tables: ExperimentFile, stem: str) -> Experiment:

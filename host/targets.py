@@ -19,9 +19,12 @@ if TYPE_CHECKING:
     from boardfront.latency_models.store import MeasurementStore
     from boardfront.search.space import NetworkSpace
 
-_SEARCH_RUN_FACTOR = 20.0
-_FINALIST_RUN_FACTOR = 20.0
-_MIN_RUN_S = 10.0
+# On a restless machine the interval never gets narrow: after so many times the shortest look
+# the rest is not worth the wait, and the verdict says what the time is worth.
+_SEARCH_PATIENCE = 4.0
+_FINALIST_PATIENCE = 1.5
+_MIN_RUN_S = 60.0
+_RUN_FACTOR = 20.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -102,10 +105,16 @@ def finalist_rule(rule: TimingRule, settings: FinalistSettings) -> TimingRule:
     return replace(
         rule,
         precision=Precision(
-            relative_half_width=settings.precision, min_duration_s=settings.min_duration_s
+            relative_half_width=settings.precision,
+            min_duration_s=settings.min_duration_s,
+            max_duration_s=_FINALIST_PATIENCE * settings.min_duration_s,
         ),
-        deadlines=Deadlines(run_s=max(_MIN_RUN_S, _FINALIST_RUN_FACTOR * settings.min_duration_s)),
+        deadlines=_deadlines(settings.min_duration_s),
     )
+
+
+def _deadlines(min_duration_s: float) -> Deadlines:
+    return Deadlines(run_s=max(_MIN_RUN_S, _RUN_FACTOR * min_duration_s))
 
 
 def _connect(
@@ -141,9 +150,11 @@ def _connect(
         backend=target.backend,
         options=target.options,
         precision=Precision(
-            relative_half_width=target.precision, min_duration_s=target.min_duration_s
+            relative_half_width=target.precision,
+            min_duration_s=target.min_duration_s,
+            max_duration_s=_SEARCH_PATIENCE * target.min_duration_s,
         ),
-        deadlines=Deadlines(run_s=max(_MIN_RUN_S, _SEARCH_RUN_FACTOR * target.min_duration_s)),
+        deadlines=_deadlines(target.min_duration_s),
     )
     measurer = DeviceMeasurer(client, store)
     return ConnectedTarget(

@@ -494,17 +494,23 @@ class Precision(google.protobuf.message.Message):
     RELATIVE_HALF_WIDTH_FIELD_NUMBER: builtins.int
     MIN_DURATION_S_FIELD_NUMBER: builtins.int
     MIN_WINDOWS_FIELD_NUMBER: builtins.int
+    MAX_DURATION_S_FIELD_NUMBER: builtins.int
     relative_half_width: builtins.float
     min_duration_s: builtins.float
     min_windows: builtins.int
+    max_duration_s: builtins.float
+    """Give up narrowing the interval after this much of the subject's own device time, once there
+    is an interval at all; 0 goes on until the run deadline.
+    """
     def __init__(
         self,
         *,
         relative_half_width: builtins.float = ...,
         min_duration_s: builtins.float = ...,
         min_windows: builtins.int = ...,
+        max_duration_s: builtins.float = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["min_duration_s", b"min_duration_s", "min_windows", b"min_windows", "relative_half_width", b"relative_half_width"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["max_duration_s", b"max_duration_s", "min_duration_s", b"min_duration_s", "min_windows", b"min_windows", "relative_half_width", b"relative_half_width"]) -> None: ...
 
 global___Precision = Precision
 

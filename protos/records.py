@@ -112,11 +112,14 @@ class Precision:
         min_duration_s: The windows are spread over at least this long. Less than 2 s is a
             coarse look and is marked as such.
         min_windows: At least six: fewer give no distribution-free 95 % interval of a median.
+        max_duration_s: Give up narrowing the interval after this much of the subject's own
+            device time, once there is an interval at all. 0 goes on until the run deadline.
     """
 
     relative_half_width: float = 0.01
     min_duration_s: float = 2.0
     min_windows: int = 6
+    max_duration_s: float = 0.0
 
     @property
     def is_coarse(self) -> bool:

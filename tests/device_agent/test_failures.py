@@ -142,6 +142,21 @@ def test_an_unstable_subject_gets_a_verdict_at_the_deadline_not_a_timeout(wire: 
     assert result.run_s <= 1.5
 
 
+def test_an_interval_that_never_gets_narrow_is_given_up_when_asked(wire: Wire) -> None:
+    content = programme(sleep="on", time_s=0.002, noise=0.3)
+    precision = records.Precision(
+        relative_half_width=0.0001, min_duration_s=0.2, max_duration_s=0.5
+    )
+    deadlines = dataclasses.replace(_SHORT, run_s=60.0)
+    result = result_of(
+        answers(wire.run(make_job(content, precision=precision, deadlines=deadlines), content))[
+            "s0"
+        ]
+    )
+    assert result.verdict is records.Verdict.UNSTABLE
+    assert result.precision == precision
+
+
 def test_a_level_that_never_rests_is_no_timeout_and_not_ok(rough: Wire) -> None:
     # Windows on a slope stay correlated, so that no interval may ever be given.
     asked = harness.subject(b"x", backend="rough", options={"do": "drift"})

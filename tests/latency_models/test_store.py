@@ -214,11 +214,15 @@ def test_another_file_is_refused_and_left_alone(tmp_path: Path) -> None:
     assert path.read_text().startswith("not a database")
 
 
-def test_a_missing_folder_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(
-        StoreError, match=r"unable to open database file.*check its folder"
-    ) as error:
-        MeasurementStore(tmp_path / "missing" / "store.db")
+def test_a_missing_folder_is_made(tmp_path: Path) -> None:
+    with MeasurementStore(tmp_path / "missing" / "store.db"):
+        assert (tmp_path / "missing" / "store.db").is_file()
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(StoreError, match=r"check its folder") as error:
+        MeasurementStore(tmp_path / "file" / "store.db")
     assert "\n" not in str(error.value)
 
 
