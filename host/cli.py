@@ -28,9 +28,9 @@ def main(arguments: Sequence[str] | None = None) -> int:  # noqa: PLR0911 - one 
     # gRPC must not see agents being started: they are exec'ed and share nothing with it.
     os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-    # torch's idle threads must sleep: spinning, they fall into timed windows on this machine and
-    # make training crawl where another process wants a core.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # torch's idle threads must sleep soon: spinning, they fall into timed windows on this machine
+    # and make training crawl where another process wants a core.
+    os.environ.setdefault("GOMP_SPINCOUNT", "20000")
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         from boardfront.host.app import app

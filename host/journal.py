@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from boardfront.host.journal_records import TYPES, Record, UnknownRecord
-from boardfront.host.run_lock import RunLock
+from boardfront.host.run_lock import RunLock, is_locked
 from boardfront.latency_models import strict_json
 from boardfront.protos.errors import BoardfrontError, WrongInputError
 
@@ -79,6 +79,16 @@ def read_journal(path: str | Path) -> JournalContent:
     return JournalContent(records=records, torn=torn)
 
 
+def lock_path(journal: Path) -> Path:
+    """Return the lock file of the run that writes `journal`."""
+    return journal.with_name(f"{journal.name}.lock")
+
+
+def is_written(journal: Path) -> bool:
+    """Return whether a process writes `journal` at this moment; touches nothing."""
+    return is_locked(lock_path(journal))
+
+
 class Journal:
     """Writes a run's journal.
 
@@ -96,7 +106,7 @@ class Journal:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        self._lock = RunLock(self.path.with_name(f"{self.path.name}.lock"))
+        self._lock = RunLock(lock_path(self.path))
         try:
             self._descriptor: int | None = self._open()
         except BaseException:

@@ -16,6 +16,21 @@ class RunLockedError(BoardfrontError):
     """Another process writes the run."""
 
 
+def is_locked(path: Path) -> bool:
+    """Return whether a process holds the lock file `path`; changes nothing, makes nothing."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
 class RunLock:
     """Held from construction to `release`; the system lets go when the process ends, however.
 

@@ -71,9 +71,9 @@ def prepare_estimator(
     progress.phase("supernet", training.epochs, done=done)
 
     def report(news: TrainingReport) -> None:
-        finished = news.epoch if news.step == news.steps else news.epoch - 1
+        finished = news.epoch if news.epoch_done else news.epoch - 1
         progress.step(finished, _gist(news))
-        if news.validation_accuracy is not None and news.epoch > done:
+        if news.epoch_done and news.epoch > done:
             journal.append(
                 records.TrainingProgress(
                     epoch=news.epoch,

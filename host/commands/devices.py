@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from google.protobuf import json_format
 
+from boardfront.host.table import print_table
 from boardfront.protos import codec
 from boardfront.protos.errors import BoardfrontError, WrongInputError
 
@@ -53,31 +54,30 @@ def _to_json(device: str, answer: DeviceDescription | BoardfrontError) -> dict[s
 
 
 def _print(answers: dict[str, DeviceDescription | BoardfrontError]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False)
-    for heading in ("device", "name", "processor", "cores", "backends", "fingerprint", "queue"):
-        table.add_column(heading, overflow="fold")
-    for device, answer in answers.items():
-        if isinstance(answer, BoardfrontError):
-            continue
-        backends = ", ".join(
-            f"{info.name} {info.version}" if info.available else f"({info.name})"
-            for info in answer.backends
-        )
-        hardware = answer.hardware
-        table.add_row(
-            device,
-            answer.name,
-            hardware.cpu_model,
-            str(hardware.logical_cores),
-            backends,
-            answer.fingerprint,
-            str(answer.queued_jobs),
-        )
-    if table.row_count:
-        Console().print(table)
+    headings = ("device", "name", "processor", "cores", "backends", "fingerprint", "queue")
+    rows = [
+        _row(device, answer)
+        for device, answer in answers.items()
+        if not isinstance(answer, BoardfrontError)
+    ]
+    if rows:
+        print_table(headings, rows, right={"cores", "queue"})
     for device, answer in answers.items():
         if isinstance(answer, BoardfrontError):
             sys.stderr.write(f"boardfront: {device}: {answer}\n")
+
+
+def _row(device: str, answer: DeviceDescription) -> tuple[str, ...]:
+    backends = ", ".join(
+        f"{info.name} {info.version}" if info.available else f"({info.name})"
+        for info in answer.backends
+    )
+    return (
+        device,
+        answer.name,
+        answer.hardware.cpu_model,
+        str(answer.hardware.logical_cores),
+        backends,
+        answer.fingerprint,
+        str(answer.queued_jobs),
+    )

@@ -9,9 +9,9 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from boardfront.host import journal_records as records
-from boardfront.host.journal import read_journal
+from boardfront.host.journal import is_written, read_journal
 from boardfront.host.run_folder import RunFolder, list_runs
-from boardfront.host.run_lock import RunLock, RunLockedError
+from boardfront.host.table import print_table
 from boardfront.protos.errors import BoardfrontError
 
 if TYPE_CHECKING:
@@ -78,36 +78,27 @@ def _summary(
 def _state(folder: RunFolder, history: tuple[object, ...]) -> str:
     if any(isinstance(record, records.RunFinished) for record in history):
         return "completed"
-    try:
-        RunLock(folder.journal).release()
-    except RunLockedError:
-        return "running"
-    return "interrupted"
+    return "running" if is_written(folder.journal) else "interrupted"
 
 
 def _print(summaries: list[RunSummary]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False)
-    for heading in ("run", "state", "started", "epochs", "candidates", "front"):
-        table.add_column(heading, no_wrap=True)
-    for item in summaries:
-        started = (
-            time.strftime("%Y-%m-%d %H:%M", time.localtime(item.started_unix_s))
-            if item.started_unix_s is not None
-            else "-"
-        )
-        table.add_row(
-            item.name,
-            item.state,
-            started,
-            str(item.epochs),
-            str(item.evaluations),
-            str(item.front),
-        )
-    Console().print(table)
+    headings = ("run", "state", "started", "epochs", "candidates", "front")
+    print_table(headings, [_row(item) for item in summaries])
     for item in summaries:
         if item.state == "interrupted":
             sys.stderr.write(f"go on with: boardfront search --resume {item.folder}\n")
             break
+
+
+def _row(item: RunSummary) -> tuple[str, ...]:
+    started = "-"
+    if item.started_unix_s is not None:
+        started = time.strftime("%Y-%m-%d %H:%M", time.localtime(item.started_unix_s))
+    return (
+        item.name,
+        item.state,
+        started,
+        str(item.epochs),
+        str(item.evaluations),
+        str(item.front),
+    )

@@ -116,23 +116,12 @@ def _resume_command(folder: RunFolder) -> str:
 
 
 def _print(folder: RunFolder, report: FrontReport) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
     from boardfront.host.front import summary, table_rows
+    from boardfront.host.table import print_table
 
-    console = Console()
     for target in report.targets:
         headings, rows = table_rows(report, target=target)
-        if not console.is_terminal:
-            sys.stdout.write("\n".join("\t".join(row) for row in [headings, *rows]) + "\n")
-            continue
-        table = Table(title=f"front on {target}", box=None, pad_edge=False)
-        for heading in headings:
-            is_text = heading in {"encoding", "verdict"}
-            table.add_column(heading, justify="left" if is_text else "right", no_wrap=is_text)
-        for row in rows:
-            table.add_row(*row)
-        console.print(table)
+        right = set(headings) - {"encoding", "verdict"}
+        print_table(headings, rows, title=f"front on {target}", right=right)
     for line in [*summary(report), f"models, tables and report in {folder.path}"]:
         sys.stderr.write(f"{line}\n")

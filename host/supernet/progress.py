@@ -16,7 +16,9 @@ class TrainingReport:
         step: Finished steps of this epoch.
         steps: Steps of an epoch.
         loss: Mean training loss of this epoch so far.
-        validation_accuracy: Of one uniformly drawn path, from 0 to 1; None within an epoch.
+        epoch_done: Whether the epoch has ended and its checkpoint is written.
+        validation_accuracy: Of one uniformly drawn path, from 0 to 1; None within an epoch and
+            after most of them, because it takes time from the training.
         elapsed_s: Time spent on this training, earlier runs included.
     """
 
@@ -25,6 +27,7 @@ class TrainingReport:
     step: int
     steps: int
     loss: float
+    epoch_done: bool
     validation_accuracy: float | None
     elapsed_s: float
 

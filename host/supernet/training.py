@@ -181,20 +181,28 @@ class _Session:
         self.elapsed_s = before_s + time.monotonic() - start_s
 
     def report_epoch(self) -> TrainingReport:
-        estimator = SupernetEstimator(
-            self._space, self.supernet, self._dataset, Recalibration(images=256, batch=128)
-        )
-        rng = np.random.default_rng([self._training.seed, self.epoch, 1])
-        accuracy = estimator.validation_accuracy(self._space.sample(rng))
         return TrainingReport(
             epoch=self.epoch,
             epochs=self._training.epochs,
             step=self._steps,
             steps=self._steps,
             loss=self.losses[-1],
-            validation_accuracy=accuracy,
+            epoch_done=True,
+            validation_accuracy=self._validate() if self._is_validated() else None,
             elapsed_s=self.elapsed_s,
         )
+
+    def _is_validated(self) -> bool:
+        """After about ten epochs of a training, the last one among them."""
+        every = max(1, self._training.epochs // 10)
+        return self.epoch % every == 0 or self.epoch == self._training.epochs
+
+    def _validate(self) -> float:
+        estimator = SupernetEstimator(
+            self._space, self.supernet, self._dataset, Recalibration(images=256, batch=128)
+        )
+        rng = np.random.default_rng([self._training.seed, self.epoch, 1])
+        return estimator.validation_accuracy(self._space.sample(rng))
 
     def _report(self, step: int, loss: float) -> TrainingReport:
         return TrainingReport(
@@ -203,6 +211,7 @@ class _Session:
             step=step,
             steps=self._steps,
             loss=loss,
+            epoch_done=False,
             validation_accuracy=None,
             elapsed_s=self.elapsed_s,
         )

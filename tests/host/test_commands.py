@@ -184,6 +184,16 @@ def test_space_show(boardfront: Command, finished: Place) -> None:
     assert f"({member['counts']['params']})" in text
 
 
+def test_runs_touches_no_journal(boardfront: Command, place: Place, finished: Place) -> None:
+    shutil.copytree(finished.runs, place.runs)
+    (journal,) = place.runs.glob("*/journal.jsonl")
+    kept = b"".join(journal.read_bytes().splitlines(keepends=True)[:-1])
+    journal.write_bytes(kept)
+    for arguments in (("runs",), ("runs", "--json")):
+        assert boardfront(*arguments)[0] == 0
+        assert journal.read_bytes() == kept
+
+
 def test_runs(boardfront: Command, place: Place, finished: Place) -> None:
     code, out, told = boardfront("runs")
     assert (code, out) == (0, "")
