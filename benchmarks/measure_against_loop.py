@@ -115,8 +115,8 @@ def by_agent(path: Path, measurer: DeviceMeasurer) -> tuple[float, str]:
                 structure_hash=model.structure_hash,
                 task=Task(),
                 backend="onnxruntime",
-                precision=Precision(),
-                deadlines=Deadlines(run_s=6.0),
+                precision=Precision(max_duration_s=8.0),
+                deadlines=Deadlines(run_s=30.0),
                 label=path.stem,
                 fresh=True,
             )
