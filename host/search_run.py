@@ -279,12 +279,12 @@ class SearchRun:
             record.encoding: Candidate(
                 encoding=record.encoding,
                 estimator_state_id=record.estimator_state_id,
-                accuracy=record.validation_accuracy or 0.0,
+                accuracy=record.validation_accuracy,
                 latencies=record.latencies,
                 failure=record.failure,
             )
             for record in self._history
-            if isinstance(record, records.Evaluation)
+            if isinstance(record, records.Evaluation) and record.validation_accuracy is not None
         }
 
     def _epochs_done(self) -> int:
