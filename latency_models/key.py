@@ -29,6 +29,7 @@ class TimeKey:
         backend_version: Its version.
         options: The backend's options in full, sorted by name.
         tuning: Hash of the tuning database, or empty.
+        cpus: Cores that it ran on, e.g. "4-7"; empty in keys of before cores were recorded.
         input_shapes: Shapes given to a dynamic model's inputs, sorted by name.
         measurement_protocol_version: Of the rules of timing.
         origin: Whether the time was measured, emulated, simulated or programmed.
@@ -41,6 +42,7 @@ class TimeKey:
     backend_version: str
     options: tuple[tuple[str, str], ...] = ()
     tuning: str = ""
+    cpus: str = ""
     input_shapes: tuple[tuple[str, tuple[int, ...]], ...] = ()
     measurement_protocol_version: int = MEASUREMENT_PROTOCOL_VERSION
     origin: Origin = Origin.MEASURED
@@ -68,6 +70,7 @@ class TimeKey:
             backend_version=target.backend_version,
             options=tuple(target.options.items()),
             tuning=target.tuning,
+            cpus=target.cpus,
             input_shapes=tuple((name, tuple(shape)) for name, shape in input_shapes.items()),
             origin=origin,
         )
@@ -75,5 +78,10 @@ class TimeKey:
     @property
     def digest(self) -> str:
         """The sha256 of the key's canonical JSON, in 64 hexadecimal digits."""
-        text = json.dumps(strict_json.encode(self), sort_keys=True, separators=(",", ":"))
+        content = strict_json.encode(self)
+        assert isinstance(content, dict)  # noqa: S101 - a record encodes to a dict
+        if not self.cpus:
+            # Keys of before cores were recorded keep their digest.
+            del content["cpus"]
+        text = json.dumps(content, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()

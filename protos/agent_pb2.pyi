@@ -186,6 +186,7 @@ class _PhaseEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumType
     PHASE_LOADING: _Phase.ValueType  # 1
     PHASE_COMPILING: _Phase.ValueType  # 2
     PHASE_WARMING_UP: _Phase.ValueType  # 3
+    PHASE_COOLING_DOWN: _Phase.ValueType  # 4
 
 class Phase(_Phase, metaclass=_PhaseEnumTypeWrapper): ...
 
@@ -193,6 +194,7 @@ PHASE_UNSPECIFIED: Phase.ValueType  # 0
 PHASE_LOADING: Phase.ValueType  # 1
 PHASE_COMPILING: Phase.ValueType  # 2
 PHASE_WARMING_UP: Phase.ValueType  # 3
+PHASE_COOLING_DOWN: Phase.ValueType  # 4
 global___Phase = Phase
 
 @typing.final
@@ -219,6 +221,8 @@ class DeviceDescription(google.protobuf.message.Message):
     MEASUREMENT_PROTOCOL_VERSION_FIELD_NUMBER: builtins.int
     BACKENDS_FIELD_NUMBER: builtins.int
     QUEUED_JOBS_FIELD_NUMBER: builtins.int
+    DEFAULT_CPUS_FIELD_NUMBER: builtins.int
+    SENTINEL_SHA256_FIELD_NUMBER: builtins.int
     device_id: builtins.str
     name: builtins.str
     fingerprint: builtins.str
@@ -226,6 +230,10 @@ class DeviceDescription(google.protobuf.message.Message):
     protocol_version: builtins.int
     measurement_protocol_version: builtins.int
     queued_jobs: builtins.int
+    default_cpus: builtins.str
+    """Cores that a subject runs on when it names none, e.g. "4-7"."""
+    sentinel_sha256: builtins.str
+    """Of the small network that every agent carries, to see whether the device's level has moved."""
     @property
     def hardware(self) -> global___Hardware: ...
     @property
@@ -245,9 +253,11 @@ class DeviceDescription(google.protobuf.message.Message):
         measurement_protocol_version: builtins.int = ...,
         backends: collections.abc.Iterable[global___BackendInfo] | None = ...,
         queued_jobs: builtins.int = ...,
+        default_cpus: builtins.str = ...,
+        sentinel_sha256: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["hardware", b"hardware", "system", b"system"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["agent_version", b"agent_version", "backends", b"backends", "device_id", b"device_id", "fingerprint", b"fingerprint", "hardware", b"hardware", "measurement_protocol_version", b"measurement_protocol_version", "name", b"name", "protocol_version", b"protocol_version", "queued_jobs", b"queued_jobs", "system", b"system"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["agent_version", b"agent_version", "backends", b"backends", "default_cpus", b"default_cpus", "device_id", b"device_id", "fingerprint", b"fingerprint", "hardware", b"hardware", "measurement_protocol_version", b"measurement_protocol_version", "name", b"name", "protocol_version", b"protocol_version", "queued_jobs", b"queued_jobs", "sentinel_sha256", b"sentinel_sha256", "system", b"system"]) -> None: ...
 
 global___DeviceDescription = DeviceDescription
 
@@ -262,6 +272,7 @@ class Hardware(google.protobuf.message.Message):
     PHYSICAL_CORES_FIELD_NUMBER: builtins.int
     MAX_FREQUENCY_HZ_FIELD_NUMBER: builtins.int
     MEMORY_BYTES_FIELD_NUMBER: builtins.int
+    CLUSTERS_FIELD_NUMBER: builtins.int
     machine: builtins.str
     cpu_model: builtins.str
     soc: builtins.str
@@ -269,6 +280,8 @@ class Hardware(google.protobuf.message.Message):
     physical_cores: builtins.int
     max_frequency_hz: builtins.float
     memory_bytes: builtins.int
+    @property
+    def clusters(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___CpuCluster]: ...
     def __init__(
         self,
         *,
@@ -279,9 +292,10 @@ class Hardware(google.protobuf.message.Message):
         physical_cores: builtins.int | None = ...,
         max_frequency_hz: builtins.float | None = ...,
         memory_bytes: builtins.int = ...,
+        clusters: collections.abc.Iterable[global___CpuCluster] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_max_frequency_hz", b"_max_frequency_hz", "_physical_cores", b"_physical_cores", "_soc", b"_soc", "max_frequency_hz", b"max_frequency_hz", "physical_cores", b"physical_cores", "soc", b"soc"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_max_frequency_hz", b"_max_frequency_hz", "_physical_cores", b"_physical_cores", "_soc", b"_soc", "cpu_model", b"cpu_model", "logical_cores", b"logical_cores", "machine", b"machine", "max_frequency_hz", b"max_frequency_hz", "memory_bytes", b"memory_bytes", "physical_cores", b"physical_cores", "soc", b"soc"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_max_frequency_hz", b"_max_frequency_hz", "_physical_cores", b"_physical_cores", "_soc", b"_soc", "clusters", b"clusters", "cpu_model", b"cpu_model", "logical_cores", b"logical_cores", "machine", b"machine", "max_frequency_hz", b"max_frequency_hz", "memory_bytes", b"memory_bytes", "physical_cores", b"physical_cores", "soc", b"soc"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_max_frequency_hz", b"_max_frequency_hz"]) -> typing.Literal["max_frequency_hz"] | None: ...
     @typing.overload
@@ -290,6 +304,47 @@ class Hardware(google.protobuf.message.Message):
     def WhichOneof(self, oneof_group: typing.Literal["_soc", b"_soc"]) -> typing.Literal["soc"] | None: ...
 
 global___Hardware = Hardware
+
+@typing.final
+class CpuCluster(google.protobuf.message.Message):
+    """Cores that share one clock."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    CPUS_FIELD_NUMBER: builtins.int
+    CAPACITY_FIELD_NUMBER: builtins.int
+    MAX_FREQUENCY_HZ_FIELD_NUMBER: builtins.int
+    GOVERNOR_FIELD_NUMBER: builtins.int
+    LOCKED_HZ_FIELD_NUMBER: builtins.int
+    cpus: builtins.str
+    """As the kernel writes a list, e.g. "0-3"."""
+    capacity: builtins.int
+    """The kernel's `cpu_capacity`; 1024 is the fastest core of the device."""
+    max_frequency_hz: builtins.float
+    governor: builtins.str
+    locked_hz: builtins.float
+    """Where the agent holds the clock."""
+    def __init__(
+        self,
+        *,
+        cpus: builtins.str = ...,
+        capacity: builtins.int | None = ...,
+        max_frequency_hz: builtins.float | None = ...,
+        governor: builtins.str | None = ...,
+        locked_hz: builtins.float | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_capacity", b"_capacity", "_governor", b"_governor", "_locked_hz", b"_locked_hz", "_max_frequency_hz", b"_max_frequency_hz", "capacity", b"capacity", "governor", b"governor", "locked_hz", b"locked_hz", "max_frequency_hz", b"max_frequency_hz"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_capacity", b"_capacity", "_governor", b"_governor", "_locked_hz", b"_locked_hz", "_max_frequency_hz", b"_max_frequency_hz", "capacity", b"capacity", "cpus", b"cpus", "governor", b"governor", "locked_hz", b"locked_hz", "max_frequency_hz", b"max_frequency_hz"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_capacity", b"_capacity"]) -> typing.Literal["capacity"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_governor", b"_governor"]) -> typing.Literal["governor"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_locked_hz", b"_locked_hz"]) -> typing.Literal["locked_hz"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_max_frequency_hz", b"_max_frequency_hz"]) -> typing.Literal["max_frequency_hz"] | None: ...
+
+global___CpuCluster = CpuCluster
 
 @typing.final
 class OperatingSystem(google.protobuf.message.Message):
@@ -594,9 +649,12 @@ class Subject(google.protobuf.message.Message):
     BACKEND_FIELD_NUMBER: builtins.int
     OPTIONS_FIELD_NUMBER: builtins.int
     INPUT_SHAPES_FIELD_NUMBER: builtins.int
+    CPUS_FIELD_NUMBER: builtins.int
     subject_id: builtins.str
     artifact_sha256: builtins.str
     backend: builtins.str
+    cpus: builtins.str
+    """Cores to run on, e.g. "4-7"; empty takes the device's default."""
     @property
     def options(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]: ...
     @property
@@ -609,10 +667,34 @@ class Subject(google.protobuf.message.Message):
         backend: builtins.str = ...,
         options: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
         input_shapes: collections.abc.Mapping[builtins.str, global___Shape] | None = ...,
+        cpus: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["artifact_sha256", b"artifact_sha256", "backend", b"backend", "input_shapes", b"input_shapes", "options", b"options", "subject_id", b"subject_id"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["artifact_sha256", b"artifact_sha256", "backend", b"backend", "cpus", b"cpus", "input_shapes", b"input_shapes", "options", b"options", "subject_id", b"subject_id"]) -> None: ...
 
 global___Subject = Subject
+
+@typing.final
+class Reference(google.protobuf.message.Message):
+    """A subject of the job that the others are alternated with and divided by."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    SUBJECT_ID_FIELD_NUMBER: builtins.int
+    QUIET_S_FIELD_NUMBER: builtins.int
+    subject_id: builtins.str
+    quiet_s: builtins.float
+    """Its time on a quiet device; with it ratios become times again."""
+    def __init__(
+        self,
+        *,
+        subject_id: builtins.str = ...,
+        quiet_s: builtins.float | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_quiet_s", b"_quiet_s", "quiet_s", b"quiet_s"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_quiet_s", b"_quiet_s", "quiet_s", b"quiet_s", "subject_id", b"subject_id"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_quiet_s", b"_quiet_s"]) -> typing.Literal["quiet_s"] | None: ...
+
+global___Reference = Reference
 
 @typing.final
 class Job(google.protobuf.message.Message):
@@ -625,10 +707,14 @@ class Job(google.protobuf.message.Message):
     DEADLINES_FIELD_NUMBER: builtins.int
     PURPOSE_FIELD_NUMBER: builtins.int
     FENCING_TOKEN_FIELD_NUMBER: builtins.int
+    REFERENCE_FIELD_NUMBER: builtins.int
+    START_BELOW_C_FIELD_NUMBER: builtins.int
     job_id: builtins.str
     purpose: global___Purpose.ValueType
     fencing_token: builtins.int
     """Of the lease under which the job is submitted; 0 is no lease."""
+    start_below_c: builtins.float
+    """Wait, within the queue deadline, until the device is no hotter than this."""
     @property
     def subjects(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Subject]: ...
     @property
@@ -637,6 +723,8 @@ class Job(google.protobuf.message.Message):
     def precision(self) -> global___Precision: ...
     @property
     def deadlines(self) -> global___Deadlines: ...
+    @property
+    def reference(self) -> global___Reference: ...
     def __init__(
         self,
         *,
@@ -647,9 +735,12 @@ class Job(google.protobuf.message.Message):
         deadlines: global___Deadlines | None = ...,
         purpose: global___Purpose.ValueType = ...,
         fencing_token: builtins.int = ...,
+        reference: global___Reference | None = ...,
+        start_below_c: builtins.float | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["deadlines", b"deadlines", "precision", b"precision", "task", b"task"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["deadlines", b"deadlines", "fencing_token", b"fencing_token", "job_id", b"job_id", "precision", b"precision", "purpose", b"purpose", "subjects", b"subjects", "task", b"task"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_start_below_c", b"_start_below_c", "deadlines", b"deadlines", "precision", b"precision", "reference", b"reference", "start_below_c", b"start_below_c", "task", b"task"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_start_below_c", b"_start_below_c", "deadlines", b"deadlines", "fencing_token", b"fencing_token", "job_id", b"job_id", "precision", b"precision", "purpose", b"purpose", "reference", b"reference", "start_below_c", b"start_below_c", "subjects", b"subjects", "task", b"task"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_start_below_c", b"_start_below_c"]) -> typing.Literal["start_below_c"] | None: ...
 
 global___Job = Job
 
@@ -956,10 +1047,12 @@ class Target(google.protobuf.message.Message):
     BACKEND_VERSION_FIELD_NUMBER: builtins.int
     OPTIONS_FIELD_NUMBER: builtins.int
     TUNING_FIELD_NUMBER: builtins.int
+    CPUS_FIELD_NUMBER: builtins.int
     fingerprint: builtins.str
     backend: builtins.str
     backend_version: builtins.str
     tuning: builtins.str
+    cpus: builtins.str
     @property
     def options(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]: ...
     def __init__(
@@ -970,8 +1063,9 @@ class Target(google.protobuf.message.Message):
         backend_version: builtins.str = ...,
         options: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
         tuning: builtins.str = ...,
+        cpus: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["backend", b"backend", "backend_version", b"backend_version", "fingerprint", b"fingerprint", "options", b"options", "tuning", b"tuning"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["backend", b"backend", "backend_version", b"backend_version", "cpus", b"cpus", "fingerprint", b"fingerprint", "options", b"options", "tuning", b"tuning"]) -> None: ...
 
 global___Target = Target
 
@@ -1070,6 +1164,17 @@ class Circumstances(google.protobuf.message.Message):
     OTHER_CPU_FRACTION_FIELD_NUMBER: builtins.int
     LOAD_AVERAGE_FIELD_NUMBER: builtins.int
     WORKER_PEAK_RSS_BYTES_FIELD_NUMBER: builtins.int
+    FREQUENCY_MIN_HZ_FIELD_NUMBER: builtins.int
+    FREQUENCY_MAX_HZ_FIELD_NUMBER: builtins.int
+    TEMPERATURE_MAX_C_FIELD_NUMBER: builtins.int
+    THROTTLE_EVENTS_FIELD_NUMBER: builtins.int
+    COOLING_STATE_MAX_FIELD_NUMBER: builtins.int
+    NPU_FREQUENCY_MIN_HZ_FIELD_NUMBER: builtins.int
+    GPU_FREQUENCY_MIN_HZ_FIELD_NUMBER: builtins.int
+    MEMORY_FREQUENCY_MIN_HZ_FIELD_NUMBER: builtins.int
+    POWER_W_FIELD_NUMBER: builtins.int
+    TELEMETRY_SAMPLES_FIELD_NUMBER: builtins.int
+    TELEMETRY_CPU_FRACTION_FIELD_NUMBER: builtins.int
     governor: builtins.str
     frequency_before_hz: builtins.float
     frequency_after_hz: builtins.float
@@ -1079,6 +1184,20 @@ class Circumstances(google.protobuf.message.Message):
     other_cpu_fraction: builtins.float
     load_average: builtins.float
     worker_peak_rss_bytes: builtins.int
+    frequency_min_hz: builtins.float
+    frequency_max_hz: builtins.float
+    temperature_max_c: builtins.float
+    throttle_events: builtins.int
+    """How often the hardware reported that it held itself back."""
+    cooling_state_max: builtins.int
+    """Highest state of a cooling device that was not in it before."""
+    npu_frequency_min_hz: builtins.float
+    gpu_frequency_min_hz: builtins.float
+    memory_frequency_min_hz: builtins.float
+    power_w: builtins.float
+    telemetry_samples: builtins.int
+    telemetry_cpu_fraction: builtins.float
+    """Share of one core that reading all this took."""
     def __init__(
         self,
         *,
@@ -1091,29 +1210,153 @@ class Circumstances(google.protobuf.message.Message):
         other_cpu_fraction: builtins.float | None = ...,
         load_average: builtins.float | None = ...,
         worker_peak_rss_bytes: builtins.int | None = ...,
+        frequency_min_hz: builtins.float | None = ...,
+        frequency_max_hz: builtins.float | None = ...,
+        temperature_max_c: builtins.float | None = ...,
+        throttle_events: builtins.int | None = ...,
+        cooling_state_max: builtins.int | None = ...,
+        npu_frequency_min_hz: builtins.float | None = ...,
+        gpu_frequency_min_hz: builtins.float | None = ...,
+        memory_frequency_min_hz: builtins.float | None = ...,
+        power_w: builtins.float | None = ...,
+        telemetry_samples: builtins.int = ...,
+        telemetry_cpu_fraction: builtins.float | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_frequency_after_hz", b"_frequency_after_hz", "_frequency_before_hz", b"_frequency_before_hz", "_governor", b"_governor", "_load_average", b"_load_average", "_other_cpu_fraction", b"_other_cpu_fraction", "_steal_fraction", b"_steal_fraction", "_temperature_after_c", b"_temperature_after_c", "_temperature_before_c", b"_temperature_before_c", "_worker_peak_rss_bytes", b"_worker_peak_rss_bytes", "frequency_after_hz", b"frequency_after_hz", "frequency_before_hz", b"frequency_before_hz", "governor", b"governor", "load_average", b"load_average", "other_cpu_fraction", b"other_cpu_fraction", "steal_fraction", b"steal_fraction", "temperature_after_c", b"temperature_after_c", "temperature_before_c", b"temperature_before_c", "worker_peak_rss_bytes", b"worker_peak_rss_bytes"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_frequency_after_hz", b"_frequency_after_hz", "_frequency_before_hz", b"_frequency_before_hz", "_governor", b"_governor", "_load_average", b"_load_average", "_other_cpu_fraction", b"_other_cpu_fraction", "_steal_fraction", b"_steal_fraction", "_temperature_after_c", b"_temperature_after_c", "_temperature_before_c", b"_temperature_before_c", "_worker_peak_rss_bytes", b"_worker_peak_rss_bytes", "frequency_after_hz", b"frequency_after_hz", "frequency_before_hz", b"frequency_before_hz", "governor", b"governor", "load_average", b"load_average", "other_cpu_fraction", b"other_cpu_fraction", "steal_fraction", b"steal_fraction", "temperature_after_c", b"temperature_after_c", "temperature_before_c", b"temperature_before_c", "worker_peak_rss_bytes", b"worker_peak_rss_bytes"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_cooling_state_max", b"_cooling_state_max", "_frequency_after_hz", b"_frequency_after_hz", "_frequency_before_hz", b"_frequency_before_hz", "_frequency_max_hz", b"_frequency_max_hz", "_frequency_min_hz", b"_frequency_min_hz", "_governor", b"_governor", "_gpu_frequency_min_hz", b"_gpu_frequency_min_hz", "_load_average", b"_load_average", "_memory_frequency_min_hz", b"_memory_frequency_min_hz", "_npu_frequency_min_hz", b"_npu_frequency_min_hz", "_other_cpu_fraction", b"_other_cpu_fraction", "_power_w", b"_power_w", "_steal_fraction", b"_steal_fraction", "_telemetry_cpu_fraction", b"_telemetry_cpu_fraction", "_temperature_after_c", b"_temperature_after_c", "_temperature_before_c", b"_temperature_before_c", "_temperature_max_c", b"_temperature_max_c", "_throttle_events", b"_throttle_events", "_worker_peak_rss_bytes", b"_worker_peak_rss_bytes", "cooling_state_max", b"cooling_state_max", "frequency_after_hz", b"frequency_after_hz", "frequency_before_hz", b"frequency_before_hz", "frequency_max_hz", b"frequency_max_hz", "frequency_min_hz", b"frequency_min_hz", "governor", b"governor", "gpu_frequency_min_hz", b"gpu_frequency_min_hz", "load_average", b"load_average", "memory_frequency_min_hz", b"memory_frequency_min_hz", "npu_frequency_min_hz", b"npu_frequency_min_hz", "other_cpu_fraction", b"other_cpu_fraction", "power_w", b"power_w", "steal_fraction", b"steal_fraction", "telemetry_cpu_fraction", b"telemetry_cpu_fraction", "temperature_after_c", b"temperature_after_c", "temperature_before_c", b"temperature_before_c", "temperature_max_c", b"temperature_max_c", "throttle_events", b"throttle_events", "worker_peak_rss_bytes", b"worker_peak_rss_bytes"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_cooling_state_max", b"_cooling_state_max", "_frequency_after_hz", b"_frequency_after_hz", "_frequency_before_hz", b"_frequency_before_hz", "_frequency_max_hz", b"_frequency_max_hz", "_frequency_min_hz", b"_frequency_min_hz", "_governor", b"_governor", "_gpu_frequency_min_hz", b"_gpu_frequency_min_hz", "_load_average", b"_load_average", "_memory_frequency_min_hz", b"_memory_frequency_min_hz", "_npu_frequency_min_hz", b"_npu_frequency_min_hz", "_other_cpu_fraction", b"_other_cpu_fraction", "_power_w", b"_power_w", "_steal_fraction", b"_steal_fraction", "_telemetry_cpu_fraction", b"_telemetry_cpu_fraction", "_temperature_after_c", b"_temperature_after_c", "_temperature_before_c", b"_temperature_before_c", "_temperature_max_c", b"_temperature_max_c", "_throttle_events", b"_throttle_events", "_worker_peak_rss_bytes", b"_worker_peak_rss_bytes", "cooling_state_max", b"cooling_state_max", "frequency_after_hz", b"frequency_after_hz", "frequency_before_hz", b"frequency_before_hz", "frequency_max_hz", b"frequency_max_hz", "frequency_min_hz", b"frequency_min_hz", "governor", b"governor", "gpu_frequency_min_hz", b"gpu_frequency_min_hz", "load_average", b"load_average", "memory_frequency_min_hz", b"memory_frequency_min_hz", "npu_frequency_min_hz", b"npu_frequency_min_hz", "other_cpu_fraction", b"other_cpu_fraction", "power_w", b"power_w", "steal_fraction", b"steal_fraction", "telemetry_cpu_fraction", b"telemetry_cpu_fraction", "telemetry_samples", b"telemetry_samples", "temperature_after_c", b"temperature_after_c", "temperature_before_c", b"temperature_before_c", "temperature_max_c", b"temperature_max_c", "throttle_events", b"throttle_events", "worker_peak_rss_bytes", b"worker_peak_rss_bytes"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_cooling_state_max", b"_cooling_state_max"]) -> typing.Literal["cooling_state_max"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_frequency_after_hz", b"_frequency_after_hz"]) -> typing.Literal["frequency_after_hz"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_frequency_before_hz", b"_frequency_before_hz"]) -> typing.Literal["frequency_before_hz"] | None: ...
     @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_frequency_max_hz", b"_frequency_max_hz"]) -> typing.Literal["frequency_max_hz"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_frequency_min_hz", b"_frequency_min_hz"]) -> typing.Literal["frequency_min_hz"] | None: ...
+    @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_governor", b"_governor"]) -> typing.Literal["governor"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_gpu_frequency_min_hz", b"_gpu_frequency_min_hz"]) -> typing.Literal["gpu_frequency_min_hz"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_load_average", b"_load_average"]) -> typing.Literal["load_average"] | None: ...
     @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_memory_frequency_min_hz", b"_memory_frequency_min_hz"]) -> typing.Literal["memory_frequency_min_hz"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_npu_frequency_min_hz", b"_npu_frequency_min_hz"]) -> typing.Literal["npu_frequency_min_hz"] | None: ...
+    @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_other_cpu_fraction", b"_other_cpu_fraction"]) -> typing.Literal["other_cpu_fraction"] | None: ...
     @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_power_w", b"_power_w"]) -> typing.Literal["power_w"] | None: ...
+    @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_steal_fraction", b"_steal_fraction"]) -> typing.Literal["steal_fraction"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_telemetry_cpu_fraction", b"_telemetry_cpu_fraction"]) -> typing.Literal["telemetry_cpu_fraction"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_temperature_after_c", b"_temperature_after_c"]) -> typing.Literal["temperature_after_c"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_temperature_before_c", b"_temperature_before_c"]) -> typing.Literal["temperature_before_c"] | None: ...
     @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_temperature_max_c", b"_temperature_max_c"]) -> typing.Literal["temperature_max_c"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_throttle_events", b"_throttle_events"]) -> typing.Literal["throttle_events"] | None: ...
+    @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_worker_peak_rss_bytes", b"_worker_peak_rss_bytes"]) -> typing.Literal["worker_peak_rss_bytes"] | None: ...
 
 global___Circumstances = Circumstances
+
+@typing.final
+class Normalised(google.protobuf.message.Message):
+    """A subject's time as a multiple of the reference's, each window's against its own."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    REFERENCE_SUBJECT_ID_FIELD_NUMBER: builtins.int
+    REFERENCE_SHA256_FIELD_NUMBER: builtins.int
+    RATIO_FIELD_NUMBER: builtins.int
+    LOW_FIELD_NUMBER: builtins.int
+    HIGH_FIELD_NUMBER: builtins.int
+    WINDOWS_FIELD_NUMBER: builtins.int
+    MERGED_FIELD_NUMBER: builtins.int
+    AUTOCORRELATION_FIELD_NUMBER: builtins.int
+    ELASTICITY_FIELD_NUMBER: builtins.int
+    REFERENCE_MEDIAN_S_FIELD_NUMBER: builtins.int
+    REFERENCE_QUIET_S_FIELD_NUMBER: builtins.int
+    VERDICT_FIELD_NUMBER: builtins.int
+    EVIDENCE_FIELD_NUMBER: builtins.int
+    reference_subject_id: builtins.str
+    reference_sha256: builtins.str
+    ratio: builtins.float
+    low: builtins.float
+    high: builtins.float
+    windows: builtins.int
+    merged: builtins.int
+    autocorrelation: builtins.float
+    elasticity: builtins.float
+    """Relative change of the subject's time a relative change of the reference's; absent where the
+    level did not move enough to tell.
+    """
+    reference_median_s: builtins.float
+    reference_quiet_s: builtins.float
+    verdict: global___Verdict.ValueType
+    @property
+    def evidence(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        reference_subject_id: builtins.str = ...,
+        reference_sha256: builtins.str = ...,
+        ratio: builtins.float = ...,
+        low: builtins.float = ...,
+        high: builtins.float = ...,
+        windows: builtins.int = ...,
+        merged: builtins.int = ...,
+        autocorrelation: builtins.float | None = ...,
+        elasticity: builtins.float | None = ...,
+        reference_median_s: builtins.float = ...,
+        reference_quiet_s: builtins.float | None = ...,
+        verdict: global___Verdict.ValueType = ...,
+        evidence: collections.abc.Iterable[builtins.str] | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_autocorrelation", b"_autocorrelation", "_elasticity", b"_elasticity", "_reference_quiet_s", b"_reference_quiet_s", "autocorrelation", b"autocorrelation", "elasticity", b"elasticity", "reference_quiet_s", b"reference_quiet_s"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_autocorrelation", b"_autocorrelation", "_elasticity", b"_elasticity", "_reference_quiet_s", b"_reference_quiet_s", "autocorrelation", b"autocorrelation", "elasticity", b"elasticity", "evidence", b"evidence", "high", b"high", "low", b"low", "merged", b"merged", "ratio", b"ratio", "reference_median_s", b"reference_median_s", "reference_quiet_s", b"reference_quiet_s", "reference_sha256", b"reference_sha256", "reference_subject_id", b"reference_subject_id", "verdict", b"verdict", "windows", b"windows"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_autocorrelation", b"_autocorrelation"]) -> typing.Literal["autocorrelation"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_elasticity", b"_elasticity"]) -> typing.Literal["elasticity"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_reference_quiet_s", b"_reference_quiet_s"]) -> typing.Literal["reference_quiet_s"] | None: ...
+
+global___Normalised = Normalised
+
+@typing.final
+class Energy(google.protobuf.message.Message):
+    """Of one run; median and its 95 % interval over windows."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    SOURCE_FIELD_NUMBER: builtins.int
+    MEDIAN_J_FIELD_NUMBER: builtins.int
+    LOW_J_FIELD_NUMBER: builtins.int
+    HIGH_J_FIELD_NUMBER: builtins.int
+    WINDOWS_FIELD_NUMBER: builtins.int
+    source: builtins.str
+    median_j: builtins.float
+    low_j: builtins.float
+    high_j: builtins.float
+    windows: builtins.int
+    def __init__(
+        self,
+        *,
+        source: builtins.str = ...,
+        median_j: builtins.float = ...,
+        low_j: builtins.float = ...,
+        high_j: builtins.float = ...,
+        windows: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["high_j", b"high_j", "low_j", b"low_j", "median_j", b"median_j", "source", b"source", "windows", b"windows"]) -> None: ...
+
+global___Energy = Energy
 
 @typing.final
 class Result(google.protobuf.message.Message):
@@ -1135,6 +1378,8 @@ class Result(google.protobuf.message.Message):
     COMPILE_S_FIELD_NUMBER: builtins.int
     RUN_S_FIELD_NUMBER: builtins.int
     CIRCUMSTANCES_FIELD_NUMBER: builtins.int
+    NORMALISED_FIELD_NUMBER: builtins.int
+    ENERGY_FIELD_NUMBER: builtins.int
     subject_id: builtins.str
     artifact_sha256: builtins.str
     artifact_bytes: builtins.int
@@ -1158,6 +1403,10 @@ class Result(google.protobuf.message.Message):
     def warm_up_s(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.float]: ...
     @property
     def circumstances(self) -> global___Circumstances: ...
+    @property
+    def normalised(self) -> global___Normalised: ...
+    @property
+    def energy(self) -> global___Energy: ...
     def __init__(
         self,
         *,
@@ -1177,9 +1426,11 @@ class Result(google.protobuf.message.Message):
         compile_s: builtins.float = ...,
         run_s: builtins.float = ...,
         circumstances: global___Circumstances | None = ...,
+        normalised: global___Normalised | None = ...,
+        energy: global___Energy | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["circumstances", b"circumstances", "precision", b"precision", "statistics", b"statistics", "target", b"target"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["artifact_bytes", b"artifact_bytes", "artifact_sha256", b"artifact_sha256", "circumstances", b"circumstances", "compile_s", b"compile_s", "evidence", b"evidence", "first_run_s", b"first_run_s", "load_s", b"load_s", "origin", b"origin", "precision", b"precision", "run_s", b"run_s", "statistics", b"statistics", "subject_id", b"subject_id", "target", b"target", "verdict", b"verdict", "warm_up_s", b"warm_up_s", "windows", b"windows"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["circumstances", b"circumstances", "energy", b"energy", "normalised", b"normalised", "precision", b"precision", "statistics", b"statistics", "target", b"target"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["artifact_bytes", b"artifact_bytes", "artifact_sha256", b"artifact_sha256", "circumstances", b"circumstances", "compile_s", b"compile_s", "energy", b"energy", "evidence", b"evidence", "first_run_s", b"first_run_s", "load_s", b"load_s", "normalised", b"normalised", "origin", b"origin", "precision", b"precision", "run_s", b"run_s", "statistics", b"statistics", "subject_id", b"subject_id", "target", b"target", "verdict", b"verdict", "warm_up_s", b"warm_up_s", "windows", b"windows"]) -> None: ...
 
 global___Result = Result
 
@@ -1202,6 +1453,38 @@ global___WatchTelemetryRequest = WatchTelemetryRequest
 class TelemetrySample(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
+    @typing.final
+    class TemperaturesCEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.float
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.float = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
+    @typing.final
+    class FrequenciesHzEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.float
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.float = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
     TIME_UNIX_S_FIELD_NUMBER: builtins.int
     TEMPERATURE_C_FIELD_NUMBER: builtins.int
     FREQUENCY_HZ_FIELD_NUMBER: builtins.int
@@ -1211,6 +1494,14 @@ class TelemetrySample(google.protobuf.message.Message):
     POWER_W_FIELD_NUMBER: builtins.int
     RUNNING_JOB_ID_FIELD_NUMBER: builtins.int
     QUEUED_JOBS_FIELD_NUMBER: builtins.int
+    TEMPERATURES_C_FIELD_NUMBER: builtins.int
+    FREQUENCIES_HZ_FIELD_NUMBER: builtins.int
+    NPU_FREQUENCY_HZ_FIELD_NUMBER: builtins.int
+    GPU_FREQUENCY_HZ_FIELD_NUMBER: builtins.int
+    MEMORY_FREQUENCY_HZ_FIELD_NUMBER: builtins.int
+    THROTTLE_EVENTS_FIELD_NUMBER: builtins.int
+    COOLING_STATE_FIELD_NUMBER: builtins.int
+    STEAL_FRACTION_FIELD_NUMBER: builtins.int
     time_unix_s: builtins.float
     temperature_c: builtins.float
     frequency_hz: builtins.float
@@ -1220,6 +1511,20 @@ class TelemetrySample(google.protobuf.message.Message):
     power_w: builtins.float
     running_job_id: builtins.str
     queued_jobs: builtins.int
+    npu_frequency_hz: builtins.float
+    gpu_frequency_hz: builtins.float
+    memory_frequency_hz: builtins.float
+    throttle_events: builtins.int
+    cooling_state: builtins.int
+    steal_fraction: builtins.float
+    @property
+    def temperatures_c(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.float]:
+        """By thermal zone."""
+
+    @property
+    def frequencies_hz(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.float]:
+        """By cluster, named by its cores."""
+
     def __init__(
         self,
         *,
@@ -1232,9 +1537,19 @@ class TelemetrySample(google.protobuf.message.Message):
         power_w: builtins.float | None = ...,
         running_job_id: builtins.str | None = ...,
         queued_jobs: builtins.int = ...,
+        temperatures_c: collections.abc.Mapping[builtins.str, builtins.float] | None = ...,
+        frequencies_hz: collections.abc.Mapping[builtins.str, builtins.float] | None = ...,
+        npu_frequency_hz: builtins.float | None = ...,
+        gpu_frequency_hz: builtins.float | None = ...,
+        memory_frequency_hz: builtins.float | None = ...,
+        throttle_events: builtins.int | None = ...,
+        cooling_state: builtins.int | None = ...,
+        steal_fraction: builtins.float | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_cpu_fraction", b"_cpu_fraction", "_frequency_hz", b"_frequency_hz", "_governor", b"_governor", "_memory_available_bytes", b"_memory_available_bytes", "_power_w", b"_power_w", "_running_job_id", b"_running_job_id", "_temperature_c", b"_temperature_c", "cpu_fraction", b"cpu_fraction", "frequency_hz", b"frequency_hz", "governor", b"governor", "memory_available_bytes", b"memory_available_bytes", "power_w", b"power_w", "running_job_id", b"running_job_id", "temperature_c", b"temperature_c"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_cpu_fraction", b"_cpu_fraction", "_frequency_hz", b"_frequency_hz", "_governor", b"_governor", "_memory_available_bytes", b"_memory_available_bytes", "_power_w", b"_power_w", "_running_job_id", b"_running_job_id", "_temperature_c", b"_temperature_c", "cpu_fraction", b"cpu_fraction", "frequency_hz", b"frequency_hz", "governor", b"governor", "memory_available_bytes", b"memory_available_bytes", "power_w", b"power_w", "queued_jobs", b"queued_jobs", "running_job_id", b"running_job_id", "temperature_c", b"temperature_c", "time_unix_s", b"time_unix_s"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_cooling_state", b"_cooling_state", "_cpu_fraction", b"_cpu_fraction", "_frequency_hz", b"_frequency_hz", "_governor", b"_governor", "_gpu_frequency_hz", b"_gpu_frequency_hz", "_memory_available_bytes", b"_memory_available_bytes", "_memory_frequency_hz", b"_memory_frequency_hz", "_npu_frequency_hz", b"_npu_frequency_hz", "_power_w", b"_power_w", "_running_job_id", b"_running_job_id", "_steal_fraction", b"_steal_fraction", "_temperature_c", b"_temperature_c", "_throttle_events", b"_throttle_events", "cooling_state", b"cooling_state", "cpu_fraction", b"cpu_fraction", "frequency_hz", b"frequency_hz", "governor", b"governor", "gpu_frequency_hz", b"gpu_frequency_hz", "memory_available_bytes", b"memory_available_bytes", "memory_frequency_hz", b"memory_frequency_hz", "npu_frequency_hz", b"npu_frequency_hz", "power_w", b"power_w", "running_job_id", b"running_job_id", "steal_fraction", b"steal_fraction", "temperature_c", b"temperature_c", "throttle_events", b"throttle_events"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_cooling_state", b"_cooling_state", "_cpu_fraction", b"_cpu_fraction", "_frequency_hz", b"_frequency_hz", "_governor", b"_governor", "_gpu_frequency_hz", b"_gpu_frequency_hz", "_memory_available_bytes", b"_memory_available_bytes", "_memory_frequency_hz", b"_memory_frequency_hz", "_npu_frequency_hz", b"_npu_frequency_hz", "_power_w", b"_power_w", "_running_job_id", b"_running_job_id", "_steal_fraction", b"_steal_fraction", "_temperature_c", b"_temperature_c", "_throttle_events", b"_throttle_events", "cooling_state", b"cooling_state", "cpu_fraction", b"cpu_fraction", "frequencies_hz", b"frequencies_hz", "frequency_hz", b"frequency_hz", "governor", b"governor", "gpu_frequency_hz", b"gpu_frequency_hz", "memory_available_bytes", b"memory_available_bytes", "memory_frequency_hz", b"memory_frequency_hz", "npu_frequency_hz", b"npu_frequency_hz", "power_w", b"power_w", "queued_jobs", b"queued_jobs", "running_job_id", b"running_job_id", "steal_fraction", b"steal_fraction", "temperature_c", b"temperature_c", "temperatures_c", b"temperatures_c", "throttle_events", b"throttle_events", "time_unix_s", b"time_unix_s"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_cooling_state", b"_cooling_state"]) -> typing.Literal["cooling_state"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_cpu_fraction", b"_cpu_fraction"]) -> typing.Literal["cpu_fraction"] | None: ...
     @typing.overload
@@ -1242,12 +1557,22 @@ class TelemetrySample(google.protobuf.message.Message):
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_governor", b"_governor"]) -> typing.Literal["governor"] | None: ...
     @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_gpu_frequency_hz", b"_gpu_frequency_hz"]) -> typing.Literal["gpu_frequency_hz"] | None: ...
+    @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_memory_available_bytes", b"_memory_available_bytes"]) -> typing.Literal["memory_available_bytes"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_memory_frequency_hz", b"_memory_frequency_hz"]) -> typing.Literal["memory_frequency_hz"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_npu_frequency_hz", b"_npu_frequency_hz"]) -> typing.Literal["npu_frequency_hz"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_power_w", b"_power_w"]) -> typing.Literal["power_w"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_running_job_id", b"_running_job_id"]) -> typing.Literal["running_job_id"] | None: ...
     @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_steal_fraction", b"_steal_fraction"]) -> typing.Literal["steal_fraction"] | None: ...
+    @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_temperature_c", b"_temperature_c"]) -> typing.Literal["temperature_c"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_throttle_events", b"_throttle_events"]) -> typing.Literal["throttle_events"] | None: ...
 
 global___TelemetrySample = TelemetrySample

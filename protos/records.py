@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 PROTOCOL_VERSION = 1
 """Version of the wire contract `boardfront.v1`; an agent and a host must agree on it."""
 
-MEASUREMENT_PROTOCOL_VERSION = 1
+MEASUREMENT_PROTOCOL_VERSION = 2
 """Version of the rules of timing. It is part of a time's key: other rules, other times."""
 
 
@@ -145,13 +145,34 @@ class Subject:
     backend: str
     options: Mapping[str, str] = field(default_factory=dict)
     input_shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    cpus: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reference:
+    """The subject that the others of its job are alternated with and divided by.
+
+    `quiet_s` is its time on a quiet device, in seconds a run; with it ratios become times again.
+    """
+
+    subject_id: str
+    quiet_s: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Job:
     """A request to measure. It outlives the connection that submitted it.
 
-    `fencing_token` belongs to the lease under which the job was submitted; 0 is no lease.
+    Args:
+        job_id: Chosen by the client.
+        subjects: What to measure; their samples are taken in turn.
+        task: What is timed.
+        precision: When to stop. With a reference it is asked of the ratio.
+        deadlines: How long each phase may take.
+        purpose: Why.
+        fencing_token: Of the lease under which the job was submitted; 0 is no lease.
+        reference: Which subject the others are divided by; None: none.
+        start_below_c: Wait, within the queue deadline, until the device is no hotter.
     """
 
     job_id: str
@@ -161,6 +182,8 @@ class Job:
     deadlines: Deadlines = field(default_factory=Deadlines)
     purpose: Purpose = Purpose.CANDIDATE
     fencing_token: int = 0
+    reference: Reference | None = None
+    start_below_c: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -190,8 +213,24 @@ class BackendInfo:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class CpuCluster:
+    """Cores that share one clock.
+
+    `cpus` is a list as the kernel writes it, e.g. "0-3"; `capacity` is the kernel's
+    `cpu_capacity` (1024: the fastest core of the device); `locked_hz` is where the agent holds
+    the clock.
+    """
+
+    cpus: str
+    capacity: int | None = None
+    max_frequency_hz: float | None = None
+    governor: str | None = None
+    locked_hz: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Hardware:
-    """The device's processor and memory."""
+    """The device's processor and memory. `max_frequency_hz` is of its fastest cluster."""
 
     machine: str
     cpu_model: str
@@ -200,11 +239,15 @@ class Hardware:
     physical_cores: int | None
     max_frequency_hz: float | None
     memory_bytes: int
+    clusters: tuple[CpuCluster, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OperatingSystem:
-    """The device's system software as far as it changes times."""
+    """The device's system software as far as it changes times.
+
+    `governor` is that of the cores that subjects run on by default.
+    """
 
     name: str
     kernel: str
@@ -217,7 +260,8 @@ class DeviceDescription:
     """An agent's answer to "what are you?".
 
     `fingerprint` is a hash over everything that a time depends on and that is not the device's
-    identity: two boards of one kind with one set-up share it.
+    identity: two boards of one kind with one set-up share it. `default_cpus` are the cores of a
+    subject that names none; `sentinel_sha256` is the small network that every agent carries.
     """
 
     device_id: str
@@ -230,6 +274,8 @@ class DeviceDescription:
     measurement_protocol_version: int
     backends: tuple[BackendInfo, ...]
     queued_jobs: int
+    default_cpus: str = ""
+    sentinel_sha256: str = ""
 
     def backend(self, name: str) -> BackendInfo | None:
         """Return the backend called `name`, or None."""
@@ -238,13 +284,14 @@ class DeviceDescription:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Target:
-    """What a time is true for: a kind of device, a backend, and its options in full."""
+    """What a time is true for: a kind of device, a backend, its options in full, its cores."""
 
     fingerprint: str
     backend: str
     backend_version: str
     options: Mapping[str, str]
     tuning: str = ""
+    cpus: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -284,7 +331,12 @@ class Statistics:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Circumstances:
-    """What else happened while the samples were taken. None: could not be read."""
+    """What else happened while the samples were taken. None: could not be read.
+
+    `throttle_events` counts how often the hardware reported that it held itself back;
+    `cooling_state_max` is the highest state of a cooling device that was not in it before;
+    `telemetry_cpu_fraction` is the share of one core that reading all this took.
+    """
 
     governor: str | None = None
     frequency_before_hz: float | None = None
@@ -295,11 +347,83 @@ class Circumstances:
     other_cpu_fraction: float | None = None
     load_average: float | None = None
     worker_peak_rss_bytes: int | None = None
+    frequency_min_hz: float | None = None
+    frequency_max_hz: float | None = None
+    temperature_max_c: float | None = None
+    throttle_events: int | None = None
+    cooling_state_max: int | None = None
+    npu_frequency_min_hz: float | None = None
+    gpu_frequency_min_hz: float | None = None
+    memory_frequency_min_hz: float | None = None
+    power_w: float | None = None
+    telemetry_samples: int = 0
+    telemetry_cpu_fraction: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Normalised:
+    """A subject's time as a multiple of the reference's, each window's against its own.
+
+    Args:
+        reference_subject_id: The reference inside the job.
+        reference_sha256: Its artifact.
+        ratio: Median over the windows' ratios of medians, with its 95 % interval.
+        low: Of that interval.
+        high: Of that interval.
+        windows: How many windows both have.
+        merged: Neighbouring windows taken together because they were correlated; 1: none.
+        autocorrelation: Of the ratios that are left.
+        elasticity: Relative change of the subject's time a relative change of the reference's;
+            None where the level did not move enough to tell.
+        reference_median_s: The reference's own median in this job.
+        reference_quiet_s: Its time on a quiet device, as the client said.
+        verdict: Whether the ratio can be trusted.
+        evidence: The sentences that justify it.
+    """
+
+    reference_subject_id: str
+    reference_sha256: str
+    ratio: float
+    low: float
+    high: float
+    windows: int
+    merged: int
+    autocorrelation: float | None
+    elasticity: float | None
+    reference_median_s: float
+    reference_quiet_s: float | None
+    verdict: Verdict
+    evidence: tuple[str, ...]
+
+    @property
+    def relative_half_width(self) -> float:
+        """Half of the interval's width over the ratio."""
+        return (self.high - self.low) / 2 / self.ratio
+
+    @property
+    def median_s(self) -> float | None:
+        """The time on a quiet device in seconds; None without the reference's quiet time."""
+        return None if self.reference_quiet_s is None else self.ratio * self.reference_quiet_s
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Energy:
+    """Joules of one run: the median over windows and its 95 % interval, and what was read."""
+
+    source: str
+    median_j: float
+    low_j: float
+    high_j: float
+    windows: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Result:
-    """A subject's measurement: raw samples, circumstances, and a verdict with its evidence."""
+    """A subject's measurement: raw samples, circumstances, and a verdict with its evidence.
+
+    `verdict` and `evidence` are of the time as it was; `normalised` has a verdict of its own.
+    `energy` is None where nothing counts it.
+    """
 
     subject_id: str
     artifact_sha256: str
@@ -317,6 +441,8 @@ class Result:
     compile_s: float
     run_s: float
     circumstances: Circumstances
+    normalised: Normalised | None = None
+    energy: Energy | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -341,6 +467,7 @@ class Phase(enum.Enum):
     LOADING = "loading"
     COMPILING = "compiling"
     WARMING_UP = "warming-up"
+    COOLING_DOWN = "cooling-down"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -393,7 +520,10 @@ class JobEvent:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TelemetrySample:
-    """The device's state at one moment. None: could not be read."""
+    """The device's state at one moment. None: could not be read.
+
+    `temperatures_c` is by thermal zone, `frequencies_hz` by cluster, named by its cores.
+    """
 
     time_unix_s: float
     temperature_c: float | None = None
@@ -404,3 +534,11 @@ class TelemetrySample:
     power_w: float | None = None
     running_job_id: str | None = None
     queued_jobs: int = 0
+    temperatures_c: Mapping[str, float] = field(default_factory=dict)
+    frequencies_hz: Mapping[str, float] = field(default_factory=dict)
+    npu_frequency_hz: float | None = None
+    gpu_frequency_hz: float | None = None
+    memory_frequency_hz: float | None = None
+    throttle_events: int | None = None
+    cooling_state: int | None = None
+    steal_fraction: float | None = None
