@@ -5,13 +5,14 @@ from __future__ import annotations
 import fcntl
 import platform
 import threading
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from typing import IO, TYPE_CHECKING
 
 from google.protobuf import json_format
 
-from boardfront.device_agent import environment
-from boardfront.device_agent.artifacts import ArtifactStore
+from boardfront.device_agent import cores, environment, limits, sentinel, sysfs
+from boardfront.device_agent.artifacts import ArtifactLimits, ArtifactStore
 from boardfront.device_agent.backends import catalog
 from boardfront.device_agent.backends.base import BackendError
 from boardfront.device_agent.jobs import JobQueue
@@ -23,6 +24,8 @@ from boardfront.protos.errors import BoardfrontError, WrongInputError
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from boardfront.device_agent.clocks import ClockLock
+
 _PROBE_WITHIN_S = 60.0
 
 
@@ -32,27 +35,49 @@ class Agent:
     Args:
         state: Folder for artifacts, jobs and identity; one agent at a time may own it.
         name: What people call the device; default is its host name.
-        artifact_limit_bytes: Largest artifact it takes.
+        clocks: Tells where clocks are held, for the description; whoever made it holds them.
+        artifact_limits: Which artifacts it takes and keeps; None: the defaults.
+        worker_memory_bytes: What a worker may take; None: 80 % of the machine's memory.
+        root: Where the device's files are; another folder than / describes another device.
 
     Raises:
-        BoardfrontError: If another agent owns the folder.
+        WrongInputError: If `root` is no folder.
+        BoardfrontError: If another agent owns the state folder.
     """
 
     def __init__(
-        self, state: Path, *, name: str | None = None, artifact_limit_bytes: int = 1 << 30
+        self,
+        state: Path,
+        *,
+        name: str | None = None,
+        clocks: ClockLock | None = None,
+        artifact_limits: ArtifactLimits | None = None,
+        worker_memory_bytes: int | None = None,
+        root: Path = sysfs.ROOT,
     ) -> None:
+        if not root.is_dir():
+            raise WrongInputError(f"--root {root}: expected a folder with sys and proc in it")
         state.mkdir(parents=True, exist_ok=True)
         self._lock = _own(state)
         self._state = state
+        self.root = root
         self._name = name or platform.node()
+        self._clocks = clocks
         self._probed: tuple[records.BackendInfo, ...] | None = None
         self._probing = threading.Lock()
-        self.artifacts = ArtifactStore(state / "artifacts", limit_bytes=artifact_limit_bytes)
-        self.jobs = JobQueue(state / "jobs", self._prepare)
+        self._worker_memory_bytes = worker_memory_bytes
+        self.jobs = JobQueue(
+            state / "jobs", self._prepare, worker_memory_bytes=worker_memory_bytes, root=root
+        )
+        self.artifacts = ArtifactStore(
+            state / "artifacts", limits=artifact_limits, in_use=self.jobs.artifacts_in_use
+        )
 
     def start(self) -> None:
         """Recover earlier jobs and begin to run."""
         self.jobs.start()
+        # Only now it is known which artifacts the earlier jobs need.
+        self.artifacts.evict()
 
     def stop(self) -> None:
         """Stop running and give the folder back."""
@@ -61,10 +86,12 @@ class Agent:
 
     def describe(self) -> records.DeviceDescription:
         """Describe the device as it is now; backends were probed once, in a worker."""
-        hardware = environment.read_hardware()
-        system = environment.read_system()
+        hardware = environment.read_hardware(self.root)
+        if self._clocks is not None:
+            hardware = replace(hardware, clusters=self._clocks.held(hardware.clusters))
+        system = environment.read_system(self.root)
         return records.DeviceDescription(
-            device_id=environment.read_device_id(self._state),
+            device_id=environment.read_device_id(self._state, self.root),
             name=self._name,
             hardware=hardware,
             system=system,
@@ -74,20 +101,24 @@ class Agent:
             measurement_protocol_version=records.MEASUREMENT_PROTOCOL_VERSION,
             backends=self._backends(),
             queued_jobs=self.jobs.queued,
+            default_cpus=cores.default_cpus(self.root),
+            sentinel_sha256=sentinel.sha256(),
         )
 
     def submit(self, job: records.Job) -> tuple[records.JobState, bool]:
         """Check a job against what this device can do, and queue it.
 
         Raises:
-            WrongInputError: If a backend, an option or the job itself is wrong.
+            WrongInputError: If a backend, an option, a core or the job itself is wrong.
             MissingArtifactError: If an artifact has to be sent first.
         """
-        missing = self.artifacts.missing({s.artifact_sha256 for s in job.subjects})
+        named = {s.artifact_sha256 for s in job.subjects} - {sentinel.sha256()}
+        missing = self.artifacts.missing(named)
         if missing:
             raise MissingArtifactError(f"artifact {missing[0][:12]} is not here: upload it first")
         for subject in job.subjects:
             options = self._resolve(subject)
+            self._cpus(subject)
             if len(job.subjects) > 1 and _spins(options):
                 raise WrongInputError(
                     "option spinning=on: idle threads of one subject would slow the others of its "
@@ -109,9 +140,15 @@ class Agent:
         except BackendError as error:
             raise WrongInputError(str(error)) from error
 
+    def _cpus(self, subject: records.Subject) -> str:
+        if not subject.cpus:
+            return cores.default_cpus(self.root)
+        return cores.resolve_cpus(subject.cpus, cores.allowed_cpus(self.root))
+
     def _prepare(self, job: records.Job, subject: records.Subject) -> Prepared | records.Failure:
         del job
-        artifact = self.artifacts.path(subject.artifact_sha256)
+        carried = subject.artifact_sha256 == sentinel.sha256()
+        artifact = sentinel.FILE if carried else self.artifacts.path(subject.artifact_sha256)
         if artifact is None:
             return records.Failure(
                 kind=records.FailureKind.INVALID_ARTIFACT,
@@ -125,13 +162,15 @@ class Agent:
             backend=info.name,
             backend_version=info.version,
             options=options,
+            cpus=self._cpus(subject),
         )
         return Prepared(subject=subject, target=target, origin=info.origin, artifact=artifact)
 
     def _backends(self) -> tuple[records.BackendInfo, ...]:
         with self._probing:
             if self._probed is None:
-                self._probed = _probe()
+                with limits.worker_memory(self._worker_memory_bytes):
+                    self._probed = _probe()
             return self._probed
 
 

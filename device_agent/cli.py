@@ -5,20 +5,28 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import math
 import os
 import signal
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from google.protobuf import json_format
 
 from boardfront.protos import codec
-from boardfront.protos.errors import BoardfrontError
+from boardfront.protos.errors import BoardfrontError, WrongInputError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
+
+    from boardfront.device_agent.artifacts import ArtifactLimits
+    from boardfront.device_agent.clocks import ClockLock
+    from boardfront.protos.records import CpuCluster, DeviceDescription
+
+_log = logging.getLogger(__name__)
 
 _DEFAULT_LISTEN = "127.0.0.1:50051"
 _LOOPBACK = ("127.", "localhost:", "[::1]:")
@@ -44,6 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _serve(options: argparse.Namespace) -> int:
     from boardfront.device_agent.agent import Agent
+    from boardfront.device_agent.clocks import ClockLock
     from boardfront.device_agent.server import start_server
 
     if not options.listen.startswith(_LOOPBACK) and not options.insecure:
@@ -54,12 +63,19 @@ def _serve(options: argparse.Namespace) -> int:
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
+    clocks = ClockLock(options.root, options.state, highest_hz=_highest_hz(options.lock_clocks))
     agent = Agent(
-        options.state, name=options.name, artifact_limit_bytes=options.max_artifact_mb << 20
+        options.state,
+        name=options.name,
+        clocks=clocks,
+        artifact_limits=_artifact_limits(options),
+        worker_memory_bytes=_worker_memory_bytes(options.worker_memory_mb),
+        root=options.root,
     )
     (options.state / "address").unlink(missing_ok=True)
-    agent.start()
     try:
+        _hold(clocks, wanted=options.lock_clocks is not None)
+        agent.start()
         server, port = start_server(agent, options.listen)
         address = f"{options.listen.rpartition(':')[0]}:{port}"
         _publish(options.state, address)
@@ -72,7 +88,33 @@ def _serve(options: argparse.Namespace) -> int:
     finally:
         (options.state / "address").unlink(missing_ok=True)
         agent.stop()
+        for line in clocks.release():
+            _log.warning("clocks: %s", line)
     return 0
+
+
+def _hold(clocks: ClockLock, *, wanted: bool) -> None:
+    """Hold the clocks if that is wanted, after those of an agent that was killed are back."""
+    if not wanted:
+        for line in clocks.recover():
+            _log.warning("clocks: %s", line)
+        return
+    report = clocks.lock()
+    for line in report.held:
+        _log.info("--lock-clocks: %s", line)
+    for line in report.refused:
+        _log.warning("--lock-clocks: %s", line)
+    if not report.held:
+        _log.warning("--lock-clocks: no clock could be set: times are taken on moving clocks")
+
+
+def _highest_hz(lock_clocks_mhz: float | None) -> float | None:
+    """Return where `--lock-clocks MHZ` holds the clocks; infinity is what it is without MHZ."""
+    if lock_clocks_mhz is None or lock_clocks_mhz == math.inf:
+        return None
+    if not lock_clocks_mhz > 0:
+        raise WrongInputError(f"--lock-clocks {lock_clocks_mhz:g}: expected MHz above 0")
+    return lock_clocks_mhz * 1e6
 
 
 def _describe(options: argparse.Namespace) -> int:
@@ -81,7 +123,7 @@ def _describe(options: argparse.Namespace) -> int:
     from boardfront.device_agent.agent import Agent
 
     with tempfile.TemporaryDirectory() as folder:
-        agent = Agent(Path(folder), name=options.name)
+        agent = Agent(Path(folder), name=options.name, root=options.root)
         description = agent.describe()
         agent.stop()
     if options.json:
@@ -92,20 +134,68 @@ def _describe(options: argparse.Namespace) -> int:
         )
         sys.stdout.write(json.dumps(message, indent=2) + "\n")
         return 0
+    for line in _for_people(description):
+        sys.stdout.write(line + "\n")
+    return 0
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from boardfront.device_agent import doctor
+
+    if not options.root.is_dir():
+        raise WrongInputError(f"--root {options.root}: expected a folder with sys and proc in it")
+    if sys.stderr.isatty():
+        sys.stderr.write("looking at the load for a second, then asking the backends ...\n")
+    findings = doctor.examine(options.root, options.state)
+    if options.json:
+        sys.stdout.write(json.dumps(doctor.as_json(findings), indent=2) + "\n")
+    else:
+        sys.stdout.write("\n".join(doctor.as_lines(findings)) + "\n")
+    return doctor.exit_code(findings)
+
+
+def _for_people(description: DeviceDescription) -> Iterator[str]:
     hardware, system = description.hardware, description.system
-    lines = [
-        f"name         {description.name}",
-        f"processor    {hardware.cpu_model}, {hardware.logical_cores} cores, {hardware.machine}",
-        f"memory       {hardware.memory_bytes / 2**30:.1f} GiB",
-        f"system       {system.distribution or system.name}, kernel {system.kernel}",
-        f"governor     {system.governor or 'not readable'}",
-        f"fingerprint  {description.fingerprint}",
-    ]
+    yield f"name         {description.name}"
+    yield f"processor    {hardware.cpu_model}, {hardware.logical_cores} cores, {hardware.machine}"
+    if hardware.soc is not None:
+        yield f"chip         {hardware.soc}"
+    for cluster in _alike(hardware.clusters):
+        yield f"cores        {_cluster_text(cluster)}"
+    yield f"runs on      cores {description.default_cpus} unless told otherwise"
+    yield f"memory       {hardware.memory_bytes / 2**30:.1f} GiB"
+    yield f"system       {system.distribution or system.name}, kernel {system.kernel}"
+    yield f"governor     {system.governor or 'not readable'}"
+    yield f"fingerprint  {description.fingerprint}"
     for info in description.backends:
         state = info.version if info.available else f"not available: {info.reason}"
-        lines.append(f"backend      {info.name} {state}")
-    sys.stdout.write("\n".join(lines) + "\n")
-    return 0
+        yield f"backend      {info.name} {state}"
+
+
+def _alike(clusters: Sequence[CpuCluster]) -> list[CpuCluster]:
+    """Put clusters that differ in nothing but their cores into one; PCs have one a core."""
+    from boardfront.device_agent import cores
+
+    cpus: dict[CpuCluster, list[str]] = {}
+    for cluster in clusters:
+        cpus.setdefault(replace(cluster, cpus=""), []).append(cluster.cpus)
+    return [
+        replace(kind, cpus=cores.format_cpus(cores.parse_cpus(",".join(lists))))
+        for kind, lists in cpus.items()
+    ]
+
+
+def _cluster_text(cluster: CpuCluster) -> str:
+    parts = [cluster.cpus]
+    if cluster.capacity is not None:
+        parts.append(f"capacity {cluster.capacity}")
+    if cluster.max_frequency_hz is not None:
+        parts.append(f"up to {cluster.max_frequency_hz / 1e6:.0f} MHz")
+    if cluster.governor is not None:
+        parts.append(f"governor {cluster.governor}")
+    if cluster.locked_hz is not None:
+        parts.append(f"held at {cluster.locked_hz / 1e6:.0f} MHz")
+    return ", ".join(parts)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -125,6 +215,16 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--state", type=Path, default=_default_state(), metavar="FOLDER")
     serve.add_argument("--name", help="what the device is called (default: its host name)")
     serve.add_argument("--max-artifact-mb", type=int, default=1024, metavar="MB")
+    _add_limits(serve)
+    serve.add_argument(
+        "--lock-clocks",
+        type=float,
+        nargs="?",
+        const=math.inf,
+        metavar="MHZ",
+        help="hold all clocks still while serving, boost off, at most at MHZ (default: as high as "
+        "they go); what was set before comes back at the end, also after a crash",
+    )
     serve.add_argument(
         "--insecure",
         action="store_true",
@@ -140,11 +240,78 @@ def _parser() -> argparse.ArgumentParser:
     describe.add_argument("--name", help="what the device is called")
     describe.add_argument("--json", action="store_true", help="print JSON")
     describe.set_defaults(run=_describe)
-    for command in (serve, describe):
+    doctor = commands.add_parser(
+        "doctor",
+        help="say what would make times wrong or backends fail here, and what to do",
+        epilog="exit code: 0 if there is no worse than warnings, 1 if there is a problem",
+    )
+    doctor.add_argument("--state", type=Path, default=_default_state(), metavar="FOLDER")
+    doctor.add_argument("--json", action="store_true", help="print JSON")
+    doctor.set_defaults(run=_doctor)
+    for command in (serve, describe, doctor):
+        command.add_argument(
+            "--root",
+            type=Path,
+            default=Path("/"),
+            metavar="FOLDER",
+            help="read the device's files (sys, proc, etc) under this folder instead of /, "
+            "to try a board's layout without the board",
+        )
         command.add_argument(
             "--debug", action="store_true", default=argparse.SUPPRESS, help="show tracebacks"
         )
     return parser
+
+
+def _add_limits(serve: argparse.ArgumentParser) -> None:
+    serve.add_argument(
+        "--artifact-store-mb",
+        type=int,
+        default=4096,
+        metavar="MB",
+        help="of all artifacts together; those not used for longest go first (default: 4096)",
+    )
+    serve.add_argument(
+        "--artifact-days",
+        type=float,
+        default=30.0,
+        metavar="DAYS",
+        help="remove an artifact that was not used for so long (default: 30)",
+    )
+    serve.add_argument(
+        "--worker-memory-mb",
+        type=int,
+        metavar="MB",
+        help="what one network may take (default: 80 %% of the memory)",
+    )
+
+
+def _artifact_limits(options: argparse.Namespace) -> ArtifactLimits:
+    from boardfront.device_agent.artifacts import ArtifactLimits
+
+    for name in ("max_artifact_mb", "artifact_store_mb", "artifact_days"):
+        if getattr(options, name) <= 0:
+            raise WrongInputError(
+                f"--{name.replace('_', '-')} {getattr(options, name)}: expected more than 0"
+            )
+    return ArtifactLimits(
+        one_bytes=options.max_artifact_mb << 20,
+        all_bytes=options.artifact_store_mb << 20,
+        unused_s=options.artifact_days * 86400.0,
+    )
+
+
+def _worker_memory_bytes(memory_mb: int | None) -> int | None:
+    from boardfront.device_agent.limits import MIN_MEMORY_BYTES
+
+    if memory_mb is None:
+        return None
+    if memory_mb << 20 < MIN_MEMORY_BYTES:
+        raise WrongInputError(
+            f"--worker-memory-mb {memory_mb}: expected {MIN_MEMORY_BYTES >> 20} or more, which a "
+            "worker needs for itself"
+        )
+    return memory_mb << 20
 
 
 def _default_state() -> Path:

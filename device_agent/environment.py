@@ -11,59 +11,68 @@ import json
 import platform
 import uuid
 from dataclasses import asdict
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
 
+from boardfront.device_agent import cores, sysfs
 from boardfront.protos.records import Hardware, OperatingSystem
 
-_ROOT = Path("/")
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
-def read_hardware(root: Path = _ROOT) -> Hardware:
+def read_hardware(root: Path = sysfs.ROOT) -> Hardware:
     """Describe processor and memory."""
-    frequency = _read_number(root / "sys/devices/system/cpu/cpu0/cpufreq/cpuinfo_max_freq")
+    clusters = cores.clusters(root)
+    tops_hz = [cluster.max_frequency_hz for cluster in clusters]
     return Hardware(
-        machine=platform.machine(),
+        machine=sysfs.read_text(root / "proc/sys/kernel/arch") or platform.machine(),
         cpu_model=_cpu_model(root),
         soc=_soc(root),
-        logical_cores=psutil.cpu_count() or 1,
-        physical_cores=psutil.cpu_count(logical=False),
-        max_frequency_hz=None if frequency is None else frequency * 1e3,
-        memory_bytes=psutil.virtual_memory().total,
+        logical_cores=_logical_cores(root),
+        physical_cores=_physical_cores(root),
+        max_frequency_hz=max((hz for hz in tops_hz if hz is not None), default=None),
+        memory_bytes=_memory_bytes(root),
+        clusters=clusters,
     )
 
 
-def read_system(root: Path = _ROOT) -> OperatingSystem:
+def read_system(root: Path = sysfs.ROOT) -> OperatingSystem:
     """Describe the system software."""
+    kernel = root / "proc/sys/kernel"
     return OperatingSystem(
-        name=platform.system(),
-        kernel=platform.release(),
+        name=sysfs.read_text(kernel / "ostype") or platform.system(),
+        kernel=sysfs.read_text(kernel / "osrelease") or platform.release(),
         distribution=_distribution(root),
         governor=read_governor(root),
     )
 
 
-def read_governor(root: Path = _ROOT) -> str | None:
-    """Return the frequency governor of cpu 0."""
-    return _read_text(root / "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
+def read_governor(root: Path = sysfs.ROOT) -> str | None:
+    """Return the frequency governor of the cores that subjects run on by default."""
+    return cores.governor(root, cores.default_cpus(root))
 
 
-def read_frequency_hz(root: Path = _ROOT) -> float | None:
-    """Return the present frequency of cpu 0 in Hz."""
-    value = _read_number(root / "sys/devices/system/cpu/cpu0/cpufreq/scaling_cur_freq")
-    return None if value is None else value * 1e3
+def read_frequency_hz(root: Path = sysfs.ROOT) -> float | None:
+    """Return the present frequency in Hz of the fastest of the default cores."""
+    default = set(cores.parse_cpus(cores.default_cpus(root)))
+    found = [p.current_hz for p in sysfs.cpu_policies(root) if default & set(p.cpus)]
+    return max((hz for hz in found if hz is not None), default=None)
 
 
-def read_temperature_c(root: Path = _ROOT) -> float | None:
+def read_temperature_c(root: Path = sysfs.ROOT) -> float | None:
     """Return the temperature of the hottest thermal zone in degrees Celsius."""
-    zones = sorted((root / "sys/class/thermal").glob("thermal_zone*/temp"))
-    readings = [value for zone in zones if (value := _read_number(zone)) is not None]
-    return max(readings) / 1e3 if readings else None
+    found = [sysfs.read_celsius(path) for path in sysfs.temperature_files(root).values()]
+    return max((value for value in found if value is not None), default=None)
 
 
 def fingerprint(hardware: Hardware, system: OperatingSystem) -> str:
-    """Return a hash of what times depend on; the device's identity is not in it."""
+    """Return a hash of what times depend on; the device's identity is not in it.
+
+    Neither is anything that moves by itself: of the clocks only their limits, their governors
+    and where they are held.
+    """
     content = {
         "hardware": {
             **asdict(hardware),
@@ -75,12 +84,12 @@ def fingerprint(hardware: Hardware, system: OperatingSystem) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def read_device_id(state: Path, root: Path = _ROOT) -> str:
+def read_device_id(state: Path, root: Path = sysfs.ROOT) -> str:
     """Return a stable identity of this machine: its machine-id, else one kept in `state`."""
-    found = _read_text(root / "etc/machine-id")
+    found = sysfs.read_text(root / "etc/machine-id")
     if found is None:
         kept = state / "device-id"
-        found = _read_text(kept)
+        found = sysfs.read_text(kept)
         if found is None:
             found = uuid.uuid4().hex
             kept.write_text(found)
@@ -89,7 +98,7 @@ def read_device_id(state: Path, root: Path = _ROOT) -> str:
 
 def _cpu_model(root: Path) -> str:
     """Return the processor's name; Arm has only a part number, which is as good."""
-    text = _read_text(root / "proc/cpuinfo") or ""
+    text = sysfs.read_text(root / "proc/cpuinfo") or ""
     fields: dict[str, list[str]] = {}
     for line in text.splitlines():
         name, _, value = line.partition(":")
@@ -103,31 +112,33 @@ def _cpu_model(root: Path) -> str:
 
 
 def _soc(root: Path) -> str | None:
-    text = _read_text(root / "proc/device-tree/compatible")
+    text = sysfs.read_text(root / "proc/device-tree/compatible")
     if not text:
         return None
     return text.strip("\0").split("\0")[-1]
 
 
 def _distribution(root: Path) -> str | None:
-    text = _read_text(root / "etc/os-release") or ""
+    text = sysfs.read_text(root / "etc/os-release") or ""
     for line in text.splitlines():
         if line.startswith("PRETTY_NAME="):
             return line.partition("=")[2].strip('"')
     return None
 
 
-def _read_text(path: Path) -> str | None:
-    """Return a file's text; None if it is absent or empty, as machine-id is in many images."""
-    try:
-        return path.read_text(errors="replace").strip() or None
-    except OSError:
-        return None
+def _logical_cores(root: Path) -> int:
+    """Return how many cores are switched on; a root that does not tell counts as one."""
+    found = len(sysfs.online_cpus(root))
+    return found or (root == sysfs.ROOT and psutil.cpu_count()) or 1
 
 
-def _read_number(path: Path) -> float | None:
-    text = _read_text(path)
-    try:
-        return None if text is None else float(text)
-    except ValueError:
-        return None
+def _physical_cores(root: Path) -> int | None:
+    found = sysfs.physical_cores(root)
+    return psutil.cpu_count(logical=False) if found is None and root == sysfs.ROOT else found
+
+
+def _memory_bytes(root: Path) -> int:
+    found = sysfs.memory_bytes(root).get("MemTotal")
+    if found is None:
+        return int(psutil.virtual_memory().total) if root == sysfs.ROOT else 0
+    return found

@@ -1,7 +1,8 @@
 """The agent's queue: jobs outlive connections and the agent's own process.
 
 One thread runs jobs, first come first served. Every event is kept until the job is acknowledged,
-so a watcher may come, go, and come back.
+so a watcher may come, go, and come back. A job that twice took the agent down with it is not tried
+a third time.
 """
 
 from __future__ import annotations
@@ -13,9 +14,11 @@ import time
 from collections import OrderedDict
 from typing import TYPE_CHECKING
 
-from boardfront.device_agent.journal import JobFolder, read_all
+from boardfront.device_agent import limits, stored_job, sysfs
+from boardfront.device_agent.journal import AcknowledgedIds, JobFolder, read_all
 from boardfront.device_agent.process import WorkerCancelledError
 from boardfront.device_agent.runner import JobRun, Prepared
+from boardfront.device_agent.stored_job import StoredJob
 from boardfront.protos.errors import (
     BoardfrontError,
     JobConflictError,
@@ -28,43 +31,23 @@ from boardfront.protos.records import (
     FailureKind,
     Finished,
     Interrupted,
-    JobEvent,
     JobState,
-    Queued,
-    Result,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-    from boardfront.protos.records import Job, Subject
+    from boardfront.protos.records import Job, JobEvent, Subject
 
     Prepare = Callable[[Job, Subject], Prepared | Failure]
 
 _log = logging.getLogger(__name__)
 
 _JOB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
-_REMEMBERED_ACKNOWLEDGED = 10_000
 _WAIT_S = 0.5
-
-
-class _Entry:
-    """A job in the queue, with its events."""
-
-    def __init__(self, job: Job, folder: JobFolder, submitted_s: float) -> None:
-        self.job = job
-        self.folder = folder
-        self.submitted_s = submitted_s
-        self.events: list[JobEvent] = []
-        self.state = JobState.QUEUED
-        self.cancelled = threading.Event()
-
-    def answered(self) -> set[str]:
-        """Return the subjects that have their result or failure."""
-        return {
-            event.subject_id for event in self.events if isinstance(event.body, Result | Failure)
-        }
+_DEATHS = 2
+"""So often may the agent die while it measures a job; once is anybody's power cut."""
 
 
 class JobQueue:
@@ -74,18 +57,29 @@ class JobQueue:
         folder: Where jobs are kept.
         prepare: Turns a subject into what a worker needs, or into its failure; called when the
             job starts, because the device may have changed while it waited.
+        worker_memory_bytes: What a worker may take; None: the machine's default.
+        root: Where the device's files are.
 
     Thread-safe. `start` recovers the jobs of an earlier process: finished ones keep their
-    results, an interrupted one runs again.
+    results, an interrupted one runs again unless it killed the agent before.
     """
 
-    def __init__(self, folder: Path, prepare: Prepare) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        prepare: Prepare,
+        *,
+        worker_memory_bytes: int | None = None,
+        root: Path = sysfs.ROOT,
+    ) -> None:
         self._folder = folder
         self._prepare = prepare
-        self._entries: OrderedDict[str, _Entry] = OrderedDict()
-        self._acknowledged: OrderedDict[str, None] = OrderedDict()
+        self._worker_memory_bytes = worker_memory_bytes
+        self._root = root
+        self._entries: OrderedDict[str, StoredJob] = OrderedDict()
+        self._acknowledged = AcknowledgedIds(folder)
         self._changed = threading.Condition()
-        self._running: _Entry | None = None
+        self._running: StoredJob | None = None
         self._stopping = False
         self._thread = threading.Thread(target=self._run_forever, name="jobs", daemon=True)
 
@@ -94,6 +88,7 @@ class JobQueue:
         with self._changed:
             for folder, job, events in read_all(self._folder):
                 self._recover(folder, job, events)
+            self._move_up()
         self._thread.start()
 
     def stop(self) -> None:
@@ -118,6 +113,12 @@ class JobQueue:
         running = self._running
         return None if running is None else running.job.job_id
 
+    def artifacts_in_use(self) -> set[str]:
+        """Return the artifacts that waiting and running jobs name, by sha256."""
+        with self._changed:
+            unfinished = [e.job for e in self._entries.values() if not e.state.is_final]
+        return {subject.artifact_sha256 for job in unfinished for subject in job.subjects}
+
     def submit(self, job: Job) -> tuple[JobState, bool]:
         """Put a job into the queue.
 
@@ -139,11 +140,12 @@ class JobQueue:
                         f"job {job.job_id} exists with other content: choose another id"
                     )
                 return known.state, False
-            entry = _Entry(job, JobFolder(self._folder / job.job_id), time.monotonic())
+            entry = StoredJob(job, JobFolder(self._folder / job.job_id))
             entry.folder.create(job)
             position = sum(not other.state.is_final for other in self._entries.values())
             self._entries[job.job_id] = entry
-            self._append(entry, "", Queued(position=position))
+            entry.enter(position)
+            self._changed.notify_all()
             return entry.state, True
 
     def watch(
@@ -163,10 +165,13 @@ class JobQueue:
         index = from_event
         while is_active():
             with self._changed:
-                if index >= len(entry.events) and not entry.state.is_final:
+                if index >= entry.count and not entry.state.is_final:
                     self._changed.wait(timeout=_WAIT_S)
-                fresh = entry.events[index:]
                 final = entry.state.is_final
+                fresh = () if final else entry.events_from(index)
+            if final:
+                # Nothing is added any more: the disk is read without holding up anybody.
+                fresh = self._kept(entry, index)
             yield from fresh
             index += len(fresh)
             if final and not fresh:
@@ -207,12 +212,18 @@ class JobQueue:
                 )
             del self._entries[job_id]
             if entry.state is JobState.COMPLETED:
-                self._acknowledged[job_id] = None
-            while len(self._acknowledged) > _REMEMBERED_ACKNOWLEDGED:
-                self._acknowledged.popitem(last=False)
+                self._acknowledged.add(job_id)
             entry.folder.remove()
 
-    def _entry(self, job_id: str) -> _Entry:
+    def _kept(self, entry: StoredJob, index: int) -> Sequence[JobEvent]:
+        """Return a finished job's events, unless it was acknowledged meanwhile."""
+        try:
+            return entry.events_from(index)
+        except BoardfrontError:
+            self._entry(entry.job.job_id)
+            raise
+
+    def _entry(self, job_id: str) -> StoredJob:
         with self._changed:
             entry = self._entries.get(job_id)
         if entry is None:
@@ -220,16 +231,33 @@ class JobQueue:
         return entry
 
     def _recover(self, folder: JobFolder, job: Job, events: list[JobEvent]) -> None:
-        entry = _Entry(job, folder, time.monotonic())
-        entry.events = events
+        if job.job_id in self._acknowledged:
+            # Acknowledged, and killed before its folder was gone.
+            folder.remove()
+            return
+        entry = StoredJob(job, folder, events)
         self._entries[job.job_id] = entry
-        last = events[-1].body if events else None
-        if isinstance(last, Finished):
-            entry.state = last.state
-        elif len(entry.answered()) == len(job.subjects):
+        if entry.state.is_final:
+            return
+        if not entry.unanswered():
             self._finish(entry, JobState.COMPLETED)
-        else:
-            self._append(entry, "", Interrupted(reason="the agent stopped and started again"))
+            return
+        entry.interrupt()
+        if entry.deaths >= _DEATHS:
+            message = (
+                f"the agent died {entry.deaths} times while it measured this: it is not tried "
+                "again; check the device's power, driver and memory, then submit it anew"
+            )
+            self._fail_rest(entry, Failure(kind=FailureKind.DEVICE_LOST, message=message))
+            self._finish(entry, JobState.COMPLETED)
+
+    def _move_up(self) -> None:
+        """Tell those that wait how many are ahead of them now."""
+        ahead = 0
+        for entry in self._entries.values():
+            if entry.state is JobState.QUEUED:
+                entry.move_up(ahead)
+            ahead += not entry.state.is_final
 
     def _run_forever(self) -> None:
         while True:
@@ -247,36 +275,40 @@ class JobQueue:
             finally:
                 self._running = None
 
-    def _next(self) -> _Entry | None:
+    def _next(self) -> StoredJob | None:
         waiting = (e for e in self._entries.values() if e.state is JobState.QUEUED)
         return next(waiting, None)
 
-    def _run(self, entry: _Entry) -> None:
+    def _run(self, entry: StoredJob) -> None:
         state = JobState.COMPLETED
         try:
-            answered = entry.answered()
+            unanswered = entry.unanswered()
             prepared = {
                 subject.subject_id: self._prepared(entry, subject)
                 for subject in entry.job.subjects
-                if subject.subject_id not in answered
+                if subject.subject_id in unanswered
             }
             run = JobRun(
                 entry.job,
                 prepared,
                 lambda subject_id, body: self._append(entry, subject_id, body),
                 entry.cancelled,
+                self._root,
             )
-            run.execute()
+            with limits.worker_memory(self._worker_memory_bytes):
+                run.execute()
         except WorkerCancelledError:
             if self._stopping:
+                self._append(entry, "", Interrupted(reason=stored_job.STOPPED))
                 return
             state = JobState.CANCELLED
         except Exception as error:  # noqa: BLE001 - the next job must still run
             _log.exception("job %s", entry.job.job_id)
-            self._fail_rest(entry, f"the agent failed: {type(error).__name__}: {error}")
+            message = f"the agent failed: {type(error).__name__}: {error}"
+            self._fail_rest(entry, Failure(kind=FailureKind.CRASHED, message=message))
         self._finish(entry, state)
 
-    def _prepared(self, entry: _Entry, subject: Subject) -> Prepared | Failure:
+    def _prepared(self, entry: StoredJob, subject: Subject) -> Prepared | Failure:
         waited_s = time.monotonic() - entry.submitted_s
         if waited_s > entry.job.deadlines.queue_s:
             return Failure(
@@ -289,28 +321,18 @@ class JobQueue:
         except BoardfrontError as error:
             return Failure(kind=FailureKind.UNSUPPORTED, message=str(error))
 
-    def _fail_rest(self, entry: _Entry, message: str) -> None:
-        failure = Failure(kind=FailureKind.CRASHED, message=message)
-        answered = entry.answered()
-        for subject in entry.job.subjects:
-            if subject.subject_id not in answered:
-                self._append(entry, subject.subject_id, failure)
+    def _fail_rest(self, entry: StoredJob, failure: Failure) -> None:
+        for subject_id in entry.unanswered():
+            self._append(entry, subject_id, failure)
 
-    def _finish(self, entry: _Entry, state: JobState) -> None:
+    def _finish(self, entry: StoredJob, state: JobState) -> None:
         with self._changed:
-            entry.state = state
             self._append(entry, "", Finished(state=state))
+            self._move_up()
 
-    def _append(self, entry: _Entry, subject_id: str, body: EventBody) -> None:
+    def _append(self, entry: StoredJob, subject_id: str, body: EventBody) -> None:
         with self._changed:
-            event = JobEvent(
-                index=len(entry.events),
-                time_unix_s=time.time(),
-                subject_id=subject_id,
-                body=body,
-            )
-            entry.events.append(event)
-            entry.folder.append(event)
+            entry.append(subject_id, body)
             self._changed.notify_all()
 
 
@@ -324,6 +346,7 @@ def _check(job: Job) -> None:
         raise WrongInputError(
             f"job {job.job_id} has subjects {names[:40]}: expected 1 to 32 with distinct names"
         )
+    _check_reference(job, names)
     precision, deadlines = job.precision, job.deadlines
     if not 0 < precision.relative_half_width < 1 or precision.min_windows < 6:
         raise WrongInputError(
@@ -343,3 +366,19 @@ def _check(job: Job) -> None:
         )
     if job.task.batch < 1:
         raise WrongInputError(f"job {job.job_id} asks for batch {job.task.batch}: expected >= 1")
+
+
+def _check_reference(job: Job, names: Sequence[str]) -> None:
+    reference = job.reference
+    if reference is None:
+        return
+    if reference.subject_id not in names or len(names) < 2:
+        raise WrongInputError(
+            f"job {job.job_id} has the reference {reference.subject_id!r}: expected one of its "
+            f"subjects {list(names)}, and another one to divide"
+        )
+    if reference.quiet_s is not None and reference.quiet_s <= 0:
+        raise WrongInputError(
+            f"job {job.job_id} says its reference takes {reference.quiet_s:g} s: expected a "
+            "positive time, or none"
+        )

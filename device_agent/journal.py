@@ -1,15 +1,19 @@
 """A job on the agent's disk: what was asked, and its events so far.
 
 One folder a job, `job.json` and `events.jsonl`, in protobuf's JSON form. A disk that is full does
-not stop a job: what could not be written is kept in memory until it is acknowledged.
+not stop a job: what could not be written is kept in memory until it is acknowledged. Beside the
+folders, `acknowledged.txt` names the jobs that were fetched and forgotten.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
+import os
 import shutil
-from typing import TYPE_CHECKING
+from collections import OrderedDict
+from typing import IO, TYPE_CHECKING
 
 from google.protobuf import json_format
 
@@ -30,6 +34,11 @@ class JobFolder:
         self._folder = folder
         self._broken = False
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether all events are on the disk."""
+        return not self._broken
+
     def create(self, job: records.Job) -> None:
         """Write what was asked; the job exists on disk once this returns.
 
@@ -39,7 +48,9 @@ class JobFolder:
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             part = self._folder / "job.json.part"
-            part.write_text(json_format.MessageToJson(codec.to_message(job)))
+            with part.open("w") as file:
+                file.write(json_format.MessageToJson(codec.to_message(job)))
+                _reach_the_disk(file)
             part.replace(self._folder / "job.json")
         except OSError as error:
             raise BoardfrontError(f"the agent cannot store the job: {error}") from error
@@ -52,14 +63,82 @@ class JobFolder:
         try:
             with (self._folder / "events.jsonl").open("a") as file:
                 file.write(line + "\n")
+                # Else a network that makes the device's kernel fall leaves no trace of having
+                # been tried. None of these comes while samples are taken.
+                if not isinstance(event.body, records.Queued | records.Sampling):
+                    _reach_the_disk(file)
         except OSError as error:
             # A gap would make every later line useless, so nothing is written from here on.
             self._broken = True
             _log.warning("events of job %s stay in memory: %s", self._folder.name, error)
 
+    def read_events(self) -> list[records.JobEvent]:
+        """Return all events.
+
+        Raises:
+            BoardfrontError: If they cannot be read (any more).
+        """
+        path = self._folder / "events.jsonl"
+        try:
+            path.stat()
+            return _read_events(path)
+        except (json_format.ParseError, OSError, ValueError) as error:
+            raise BoardfrontError(
+                f"the events of job {self._folder.name} cannot be read: {error}"
+            ) from error
+
     def remove(self) -> None:
         """Forget the job."""
         shutil.rmtree(self._folder, ignore_errors=True)
+
+
+class AcknowledgedIds:
+    """The ids of jobs that were acknowledged, the latest 10,000, across restarts of the agent.
+
+    Args:
+        root: The jobs' folder.
+        limit: How many are remembered.
+    """
+
+    def __init__(self, root: Path, *, limit: int = 10_000) -> None:
+        self._path = root / "acknowledged.txt"
+        self._limit = limit
+        self._ids: OrderedDict[str, None] = OrderedDict()
+        self._lines = 0
+        root.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(OSError, UnicodeDecodeError):
+            # Up to the last line's end: what is torn there was never answered as acknowledged.
+            text = self._path.read_text().rpartition("\n")
+            for job_id in text[0].splitlines():
+                self._remember(job_id)
+                self._lines += 1
+            if text[2]:
+                self._path.write_text(text[0] + text[1])
+
+    def __contains__(self, job_id: str) -> bool:
+        """Return whether the job was acknowledged."""
+        return job_id in self._ids
+
+    def add(self, job_id: str) -> None:
+        """Remember an id; on a disk that is full, until the agent ends."""
+        self._remember(job_id)
+        try:
+            if self._lines >= 2 * self._limit:
+                part = self._path.with_suffix(".part")
+                part.write_text("".join(f"{kept}\n" for kept in self._ids))
+                part.replace(self._path)
+                self._lines = len(self._ids)
+                return
+            with self._path.open("a") as file:
+                file.write(job_id + "\n")
+            self._lines += 1
+        except OSError as error:
+            _log.warning("acknowledged job %s is not on the disk: %s", job_id, error)
+
+    def _remember(self, job_id: str) -> None:
+        self._ids[job_id] = None
+        if len(self._ids) > self._limit:
+            self._ids.popitem(last=False)
 
 
 def read_all(root: Path) -> Iterator[tuple[JobFolder, records.Job, list[records.JobEvent]]]:
@@ -80,6 +159,11 @@ def read_all(root: Path) -> Iterator[tuple[JobFolder, records.Job, list[records.
             folder.rename(aside)
             continue
         yield JobFolder(folder), job, events
+
+
+def _reach_the_disk(file: IO[str]) -> None:
+    file.flush()
+    os.fsync(file.fileno())
 
 
 def _read_events(path: Path) -> list[records.JobEvent]:

@@ -1,52 +1,155 @@
-"""What else the machine did while a job was timed."""
+"""What the device did while a job was timed: clocks, heat, power, and other processes."""
 
 from __future__ import annotations
 
 import os
 import time
+from typing import TYPE_CHECKING
 
 import psutil
 
-from boardfront.device_agent import environment
+from boardfront.device_agent import cores, sysfs
+from boardfront.device_agent.telemetry import Reading, Sampler, Sensors, mean_power_w
 from boardfront.protos.records import Circumstances
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+    from pathlib import Path
 
 
 class LoadMeter:
-    """Reads clocks, heat and processor time once now and once at `read`."""
+    """Watches the device from now on until `read` or `close`.
 
-    def __init__(self) -> None:
-        self._start_s = time.monotonic()
-        self._cpu = psutil.cpu_times()
+    Args:
+        root: Where the device's files are.
+        timed_cpus: Cores that the job runs on, as a list ("4-7") or numbers; empty: all that the
+            agent may use. Clocks, steal and others' processor time are of these.
+
+    Raises:
+        WrongInputError: If `timed_cpus` is no list of cores.
+    """
+
+    def __init__(self, root: Path = sysfs.ROOT, timed_cpus: str | Sequence[int] = "") -> None:
+        asked = cores.parse_cpus(timed_cpus) if isinstance(timed_cpus, str) else timed_cpus
+        allowed = cores.allowed_cpus(root)
+        self._root = root
+        self._cpus = tuple(asked) or allowed
+        # Another root is another machine's: its cores are not the ones to stay away from.
+        beside = cores.telemetry_cpus(self._cpus, allowed) if root == sysfs.ROOT else ()
+        self._sensors = Sensors(root, self._cpus)
+        self._sampler = Sampler(self._sensors, cpus=beside)
+        self._sampler.start()
         self._own = os.times()
-        self._frequency_hz = environment.read_frequency_hz()
-        self._temperature_c = environment.read_temperature_c()
+        self._start_s = time.monotonic()
+        self._times = _read_times(root, self._cpus)
 
     def read(self, *, own_cpu_s: float) -> Circumstances:
-        """Return what happened since the meter was made.
+        """Return what happened since the meter was made, and end it.
+
+        What the sampler should have seen is None, and `telemetry_samples` 0, where it failed.
 
         Args:
             own_cpu_s: Processor seconds that the job's workers used meanwhile; they and the
                 agent's own do not count as others'.
         """
         elapsed_s = max(time.monotonic() - self._start_s, 1e-9)
-        now, agent = psutil.cpu_times(), os.times()
-        cores = psutil.cpu_count() or 1
-        busy_s = _busy_s(now) - _busy_s(self._cpu)
+        times, agent = _read_times(self._root, self._cpus), os.times()
+        self.close()
         agent_s = (agent.user + agent.system) - (self._own.user + self._own.system)
-        steal = getattr(now, "steal", None)
-        stolen_s = None if steal is None else steal - self._cpu.steal
+        steal, other = self._shares(times, elapsed_s, own_cpu_s, agent_s)
+        readings = self._sampler.readings
+        frequencies_hz = _known(readings, lambda reading: reading.frequency_hz)
         return Circumstances(
-            governor=environment.read_governor(),
-            frequency_before_hz=self._frequency_hz,
-            frequency_after_hz=environment.read_frequency_hz(),
-            temperature_before_c=self._temperature_c,
-            temperature_after_c=environment.read_temperature_c(),
-            steal_fraction=None if stolen_s is None else max(0.0, stolen_s / elapsed_s / cores),
-            other_cpu_fraction=max(0.0, (busy_s - own_cpu_s - agent_s) / elapsed_s / cores),
-            load_average=os.getloadavg()[0],
+            governor=cores.governor(self._root, cores.format_cpus(self._cpus)),
+            frequency_before_hz=readings[0].frequency_hz if readings else None,
+            frequency_after_hz=readings[-1].frequency_hz if readings else None,
+            temperature_before_c=readings[0].temperature_c if readings else None,
+            temperature_after_c=readings[-1].temperature_c if readings else None,
+            steal_fraction=steal,
+            other_cpu_fraction=other,
+            load_average=sysfs.load_average(self._root),
+            frequency_min_hz=min(frequencies_hz, default=None),
+            frequency_max_hz=max(frequencies_hz, default=None),
+            temperature_max_c=max(_known(readings, lambda r: r.temperature_c), default=None),
+            throttle_events=_throttle_events(readings),
+            cooling_state_max=_raised_brake(readings),
+            npu_frequency_min_hz=min(_known(readings, lambda r: r.npu_hz), default=None),
+            gpu_frequency_min_hz=min(_known(readings, lambda r: r.gpu_hz), default=None),
+            memory_frequency_min_hz=min(_known(readings, lambda r: r.memory_hz), default=None),
+            power_w=mean_power_w(readings),
+            telemetry_samples=len(readings),
+            telemetry_cpu_fraction=self._sampler.cpu_fraction,
         )
 
+    def close(self) -> None:
+        """Stop watching; harmless when repeated."""
+        self._sampler.stop()
+        self._sensors.close()
 
-def _busy_s(times: object) -> float:
-    """Return the processor seconds spent for processes, over all cores."""
-    return sum(getattr(times, name, 0.0) for name in ("user", "nice", "system", "irq", "softirq"))
+    def _shares(
+        self,
+        now: tuple[float, float | None] | None,
+        elapsed_s: float,
+        own_cpu_s: float,
+        agent_s: float,
+    ) -> tuple[float | None, float | None]:
+        """Return which shares of the timed cores' time were stolen and used by others."""
+        if now is None or self._times is None:
+            return None, None
+        core_s = elapsed_s * len(self._cpus)
+        (busy_s, stolen_s), (busy_before_s, stolen_before_s) = now, self._times
+        # Where the agent's own threads ran is not known: the cores share them evenly.
+        everywhere = len(sysfs.online_cpus(self._root)) or os.cpu_count() or 1
+        agent_here_s = agent_s * min(1.0, len(self._cpus) / everywhere)
+        other_s = busy_s - busy_before_s - own_cpu_s - agent_here_s
+        if stolen_s is None or stolen_before_s is None:
+            return None, max(0.0, other_s / core_s)
+        return max(0.0, (stolen_s - stolen_before_s) / core_s), max(0.0, other_s / core_s)
+
+
+def _read_times(root: Path, cpus: Sequence[int]) -> tuple[float, float | None] | None:
+    """Return the busy and stolen seconds of these cores; None if one cannot be read."""
+    times = sysfs.cpu_times(root)
+    if all(cpu in times for cpu in cpus):
+        return sum(times[cpu].busy_s for cpu in cpus), sum(times[cpu].steal_s for cpu in cpus)
+    if root != sysfs.ROOT or times:
+        return None
+    # Not Linux: the sum over all cores is all there is, and no steal time.
+    known = psutil.cpu_times()
+    return sum(getattr(known, name, 0.0) for name in ("user", "nice", "system")), None
+
+
+def _known(readings: Iterable[Reading], value: Callable[[Reading], float | None]) -> list[float]:
+    return [found for reading in readings if (found := value(reading)) is not None]
+
+
+def _throttle_events(readings: Sequence[Reading]) -> int | None:
+    """Return how often the processor counted throttling or the GPU began to be held back."""
+    events: int | None = None
+    counts = [reading.throttles for reading in readings]
+    if counts and counts[0] is not None and counts[-1] is not None:
+        events = max(0, counts[-1] - counts[0])
+    held = [reading.gpu_held_back for reading in readings if reading.gpu_held_back is not None]
+    if held:
+        before = [False, *held[:-1]]
+        begun = sum(now and not was for now, was in zip(held, before, strict=True))
+        events = (events or 0) + begun
+    return events
+
+
+def _raised_brake(readings: Sequence[Reading]) -> int | None:
+    """Return the highest state of a cooling device above its first one; 0 if none rose.
+
+    None where there is no such device, or none could be read more than once.
+    """
+    if len(readings) < 2:
+        return None
+    highest: int | None = None
+    for index, first in enumerate(readings[0].brakes):
+        later = [r.brakes[index] for r in readings[1:]]
+        states = [state for state in later if state is not None]
+        if first is None or not states:
+            continue
+        top = max(states)
+        highest = max(highest or 0, top if top > first else 0)
+    return highest

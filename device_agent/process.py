@@ -1,9 +1,10 @@
-"""A worker process as the agent sees it: asked, timed out, killed as a group."""
+"""A worker process as the agent sees it: asked, timed out, killed with all that it started."""
 
 from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import select
 import signal
@@ -12,19 +13,30 @@ import sys
 import tempfile
 import threading
 import time
+import uuid
 from collections import deque
 from typing import IO, TYPE_CHECKING, Any
 
 from typing_extensions import Self
 
+from boardfront.device_agent import answers, guard, limits
 from boardfront.protos.errors import BoardfrontError
 from boardfront.protos.records import Failure, FailureKind
 
 if TYPE_CHECKING:
     from types import TracebackType
 
+_log = logging.getLogger(__name__)
+
 _POLL_S = 0.2
 _KEPT_STDERR_BYTES = 4096
+_SHARED_DEADLINES = {
+    "load": ("load", "compile"),
+    "compile": ("load", "compile"),
+    "warm-up": ("warm-up", "run"),
+    "run": ("warm-up", "run"),
+}
+"""What is asked for under one deadline together."""
 
 
 class WorkerFailedError(BoardfrontError):
@@ -40,26 +52,30 @@ class WorkerCancelledError(BoardfrontError):
 
 
 class WorkerProcess:
-    """One fresh process, started by exec, in a session (and process group) of its own.
+    """One fresh process, started by exec under a guard (guard.py) in a session of its own.
 
-    Guarantees: every wait has a deadline; `close` leaves no process of the group alive; standard
-    output and error are drained and only their last bytes are kept. Used from one thread.
+    Guarantees: every wait has a deadline; `close` leaves nothing alive that the worker started,
+    whatever session it went to, and so does the agent's own death; standard output and error are
+    drained and only their last bytes are kept. Memory is limited to what `limits.worker_memory`
+    says where it is made. Used from one thread.
     """
 
     def __init__(self, cancelled: threading.Event | None = None) -> None:
         self._cancelled = cancelled or threading.Event()
+        self._memory_bytes = limits.worker_memory_bytes()
+        self._oom_kills = limits.oom_kills()
+        self._longest_s: dict[tuple[str, ...], float] = {}
+        self._next_look_s = 0.0
         self._folder = tempfile.TemporaryDirectory(prefix="boardfront-worker-")
+        self._mark = uuid.uuid4().hex
         command_read, command_write = os.pipe()
         answer_read, answer_write = os.pipe()
         # Not a context manager: the process outlives this call and is ended by `close`.
         self._process = subprocess.Popen(  # noqa: S603 - our own module and numbers
             [
-                sys.executable,
-                "-m",
-                "boardfront.device_agent.worker",
-                str(command_read),
-                str(answer_write),
-                str(os.getpid()),
+                *(sys.executable, "-I", "-S", guard.__file__, sys.executable),
+                *(str(command_read), str(answer_write)),
+                *(str(os.getpid()), str(self._memory_bytes)),
             ],
             pass_fds=(command_read, answer_write),
             stdin=subprocess.DEVNULL,
@@ -67,12 +83,13 @@ class WorkerProcess:
             stderr=subprocess.PIPE,
             start_new_session=True,
             cwd=self._folder.name,
+            env={**os.environ, guard.MARK: self._mark},
         )
         os.close(command_read)
         os.close(answer_write)
         self._commands = os.fdopen(command_write, "w")
         self._answers_fd = answer_read
-        self._buffer = b""
+        self._buffer = bytearray()
         self._stderr: deque[int] = deque(maxlen=_KEPT_STDERR_BYTES)
         self._drains = [
             _start_drain(self._process.stdout, deque(maxlen=0)),
@@ -101,45 +118,33 @@ class WorkerProcess:
             what: Named in the message of a failure, e.g. "compile".
 
         Raises:
-            WorkerFailedError: The worker said that it failed, died, or ran out of time.
+            WorkerFailedError: The worker said that it failed, died, ran out of time or memory, or
+                gave a time that cannot be one.
             WorkerCancelledError: The job was cancelled meanwhile.
         """
         deadline_s = time.monotonic() + within_s
+        together = _SHARED_DEADLINES.get(what, (what,))
+        # The first of those that share a deadline is given all of it: what was asked for.
+        self._longest_s[together] = max(within_s, self._longest_s.get(together, 0.0))
         try:
             self._commands.write(json.dumps(command) + "\n")
             self._commands.flush()
         except BrokenPipeError:
             raise self._death(what) from None
-        line = self._read_line(deadline_s, within_s, what)
+        line = self._read_line(deadline_s, what)
         try:
-            answer: dict[str, Any] = json.loads(line)
-        except ValueError:
-            raise WorkerFailedError(
-                Failure(
-                    kind=FailureKind.CRASHED,
-                    message=f"the worker's answer to {what} is not JSON",
-                    detail=self._stderr_tail(),
-                )
-            ) from None
+            answer = answers.parse(line, what)
+        except answers.WrongAnswerError as error:
+            raise self._failed(FailureKind.CRASHED, str(error)) from None
         if "failure" in answer:
-            raise WorkerFailedError(
-                Failure(
-                    kind=FailureKind(answer["failure"]),
-                    message=answer["message"],
-                    detail=self._stderr_tail(),
-                )
-            )
+            raise self._failed(FailureKind(answer["failure"]), answer["message"])
         return answer
 
     def close(self) -> None:
-        """Kill the whole process group and free what it held. May be called again."""
+        """Kill the worker and all below it, and free what it held. May be called again."""
         if self._answers_fd < 0:
-            # The group's id was given back: it may be another's by now.
             return
-        self._kill_group()
-        self._process.wait()
-        for drain in self._drains:
-            drain.join(timeout=1.0)
+        self._end()
         for stream in (self._process.stdout, self._process.stderr):
             if stream is not None:
                 stream.close()
@@ -149,26 +154,37 @@ class WorkerProcess:
         self._answers_fd = -1
         self._folder.cleanup()
 
-    def _kill_group(self) -> None:
-        # The leader may be dead while its children live: the group id stays valid until waited.
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
+    def _end(self) -> None:
+        """Kill everything; the last bytes of standard error are there afterwards."""
+        # Left to the guard, which is no one's to name: it alone sees what went to other sessions.
+        self._process.terminate()
+        try:
+            code = self._process.wait(timeout=guard.KILL_WITHIN_S + 1.0)
+        except subprocess.TimeoutExpired:
+            _log.warning("a worker could not be ended within %g s", guard.KILL_WITHIN_S)
+            code = -signal.SIGKILL
+            self._process.kill()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(timeout=1.0)
+        if code == -signal.SIGKILL:
+            # Perhaps not the worker's end told by the guard, but the guard's own.
+            guard.kill_marked(self._mark)
+        for drain in self._drains:
+            drain.join(timeout=1.0)
 
-    def _read_line(self, deadline_s: float, within_s: float, what: str) -> bytes:
-        while b"\n" not in self._buffer:
-            if self._cancelled.is_set():
-                raise WorkerCancelledError("the job was cancelled")
-            left_s = deadline_s - time.monotonic()
-            if left_s <= 0:
-                raise WorkerFailedError(
-                    Failure(
-                        kind=FailureKind.TIMEOUT,
-                        message=f"{what} took longer than its {within_s:.3g} s",
-                        detail=self._stderr_tail(),
-                    )
+    def _read_line(self, deadline_s: float, what: str) -> bytes:
+        poll = select.poll()
+        poll.register(self._answers_fd, select.POLLIN)
+        searched = 0
+        while (end := self._buffer.find(b"\n", searched)) < 0:
+            searched = len(self._buffer)
+            if searched > answers.MAX_BYTES:
+                raise self._failed(
+                    FailureKind.CRASHED, f"the worker's answer to {what} does not end"
                 )
-            ready, _, _ = select.select([self._answers_fd], [], [], min(left_s, _POLL_S))
-            if ready:
+            now_s = time.monotonic()
+            self._check(now_s, deadline_s, what)
+            if poll.poll(1e3 * min(max(deadline_s - now_s, 0.0), _POLL_S)):
                 chunk = os.read(self._answers_fd, 1 << 16)
                 if not chunk:
                     raise self._death(what)
@@ -176,22 +192,55 @@ class WorkerProcess:
             elif self._process.poll() is not None:
                 # Dead without an end of file: a child of its holds the pipe.
                 raise self._death(what)
-        line, _, self._buffer = self._buffer.partition(b"\n")
+        line = bytes(self._buffer[:end])
+        del self._buffer[: end + 1]
         return line
+
+    def _check(self, now_s: float, deadline_s: float, what: str) -> None:
+        """Raise if there is no use in waiting longer."""
+        if self._cancelled.is_set():
+            raise WorkerCancelledError("the job was cancelled")
+        if now_s >= deadline_s:
+            together = _SHARED_DEADLINES.get(what, (what,))
+            whose = f" for {' and '.join(together)} together" if len(together) > 1 else ""
+            raise self._failed(
+                FailureKind.TIMEOUT,
+                f"{what} took longer than the {self._longest_s[together]:.3g} s asked{whose}",
+            )
+        if now_s >= self._next_look_s:
+            self._next_look_s = now_s + _POLL_S
+            pids = guard.descendants(self._process.pid)
+            held_bytes = limits.resident_bytes(pids, over_bytes=self._memory_bytes)
+            if held_bytes > self._memory_bytes:
+                raise self._failed(
+                    FailureKind.OUT_OF_MEMORY,
+                    f"the worker and what it started held {held_bytes >> 20} MiB during {what}: "
+                    f"the limit is {self._memory_bytes >> 20} MiB (--worker-memory-mb)",
+                )
 
     def _death(self, what: str) -> WorkerFailedError:
         try:
             code = self._process.wait(timeout=1.0)
         except subprocess.TimeoutExpired:
-            message = f"the worker closed its pipe during {what}"
+            code, message = 0, f"the worker closed its pipe during {what}"
         else:
             message = f"the worker {_ending(code)} during {what}"
-        self._kill_group()
-        for drain in self._drains:
-            drain.join(timeout=1.0)
-        return WorkerFailedError(
-            Failure(kind=FailureKind.CRASHED, message=message, detail=self._stderr_tail())
-        )
+        self._end()
+        if code == -signal.SIGKILL and limits.oom_kills() > self._oom_kills:
+            kind = FailureKind.OUT_OF_MEMORY
+            message += ", by the kernel, which had no memory left"
+        elif code != 0 and limits.tells_of_memory(self._stderr_tail()):
+            kind = FailureKind.OUT_OF_MEMORY
+            message += (
+                f" after it wrote of memory that it did not get (it may have up to "
+                f"{self._memory_bytes >> 20} MiB: --worker-memory-mb)"
+            )
+        else:
+            kind = FailureKind.CRASHED
+        return self._failed(kind, message)
+
+    def _failed(self, kind: FailureKind, message: str) -> WorkerFailedError:
+        return WorkerFailedError(Failure(kind=kind, message=message, detail=self._stderr_tail()))
 
     def _stderr_tail(self) -> str:
         text = bytes(self._stderr).decode("utf-8", "replace")

@@ -1,25 +1,35 @@
-"""Runs one job: a worker a subject, exactly one of them working, windows interleaved."""
+"""Runs one job: a worker a subject, exactly one of them working, samples taken in turn."""
 
 from __future__ import annotations
 
+import functools
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from boardfront.device_agent import timing, worker
+from boardfront.device_agent import environment, sysfs, timing
+from boardfront.device_agent.cores import allowed_cpus, parse_cpus, telemetry_cpus
+from boardfront.device_agent.energy import find_energy_meter
 from boardfront.device_agent.load import LoadMeter
-from boardfront.device_agent.process import WorkerFailedError, WorkerProcess
+from boardfront.device_agent.process import WorkerCancelledError, WorkerFailedError
+from boardfront.device_agent.session import Prepared, Session
+from boardfront.protos.normalisation import (
+    RatioStatistics,
+    elasticity,
+    judge_ratio,
+    normalise,
+)
 from boardfront.protos.records import (
     Circumstances,
     EventBody,
     Failure,
     FailureKind,
+    Normalised,
     Origin,
     Phase,
     Result,
     Sampling,
-    Window,
     Working,
 )
 from boardfront.protos.statistics import judge, summarize
@@ -29,48 +39,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from boardfront.protos.records import Job, Statistics, Subject, Target
+    from boardfront.device_agent.energy import EnergyMeter
+    from boardfront.protos.records import Job, Statistics
 
-_MIN_WARM_UP_S = 0.2
 _SAMPLING_EVENT_EVERY_S = 0.2
+_COOLING_LOOK_S = 1.0
 
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Prepared:
-    """What the server found out about a subject before the job ran."""
-
-    subject: Subject
-    target: Target
-    origin: Origin
-    artifact: Path
-
-
-@dataclass(kw_only=True, slots=True)
-class _Session:
-    """One subject while it is measured."""
-
-    prepared: Prepared
-    worker: WorkerProcess
-    run_left_s: float
-    compile_left_s: float
-    load_s: float = 0.0
-    compile_s: float = 0.0
-    run_s: float = 0.0
-    warm_up_s: tuple[float, ...] = ()
-    plan: timing.WindowPlan | None = None
-    windows: list[Window] = field(default_factory=list)
-    origin_s: float = 0.0
-    elapsed_s: float = 0.0
-    cpu_before_s: float = 0.0
-    cpu_s: float = 0.0
-    peak_rss_bytes: int | None = None
-    last_event_s: float = float("-inf")
-    done: bool = False
-    failed: bool = False
-
-    @property
-    def subject_id(self) -> str:
-        return self.prepared.subject.subject_id
+__all__ = ["JobRun", "Prepared"]
 
 
 class JobRun:
@@ -81,6 +56,7 @@ class JobRun:
         prepared: Its subjects that have no answer yet, by id, in order.
         emit: Takes (subject id, event).
         cancelled: When set, `execute` raises WorkerCancelledError within half a second.
+        root: Where the device's files are.
     """
 
     def __init__(
@@ -89,12 +65,16 @@ class JobRun:
         prepared: Mapping[str, Prepared | Failure],
         emit: Callable[[str, EventBody], None],
         cancelled: threading.Event,
+        root: Path = sysfs.ROOT,
     ) -> None:
         self._job = job
+        self._root = root
         self._prepared = prepared
         self._emit = emit
         self._cancelled = cancelled
-        self._sessions: list[_Session] = []
+        self._sessions: list[Session] = []
+        self._live: list[Session] = []
+        self._shown_s: dict[str, float] = {}
 
     def execute(self) -> None:
         """Emit a Result or a Failure for every prepared subject.
@@ -103,113 +83,178 @@ class JobRun:
             WorkerCancelledError: The job was cancelled; its workers are dead.
         """
         try:
-            for subject_id, found in self._prepared.items():
-                if isinstance(found, Failure):
-                    self._emit(subject_id, found)
-                else:
-                    self._open(found)
-            for session in self._live():
-                self._guarded(session, self._warm_up)
-            self._sample()
+            self._cool_down()
+            self._open()
+            for session in tuple(self._live):
+                self._emit(session.subject_id, Working(phase=Phase.WARMING_UP))
+                self._guarded(session, Session.warm_up)
+            if self._live:
+                self._sample()
         finally:
             for session in self._sessions:
-                session.worker.close()
+                session.close()
 
-    def _open(self, prepared: Prepared) -> None:
-        """Start a worker and let it load and compile."""
-        session = _Session(
-            prepared=prepared,
-            worker=WorkerProcess(self._cancelled),
-            run_left_s=self._job.deadlines.run_s,
-            compile_left_s=self._job.deadlines.compile_s,
-        )
-        self._sessions.append(session)
-        if self._guarded(session, self._load):
-            self._guarded(session, self._compile)
+    def _cool_down(self) -> None:
+        """Wait until the device is cool enough; a heat that cannot be read is no reason to wait.
 
-    def _load(self, session: _Session) -> None:
-        self._emit(session.subject_id, Working(phase=Phase.LOADING))
-        command = worker.load_command(
-            session.prepared.subject,
-            self._job.task,
-            dict(session.prepared.target.options),
-            session.prepared.artifact,
-        )
-        begin_s = time.monotonic()
-        answer = session.worker.ask(command, within_s=session.compile_left_s, what="load")
-        session.compile_left_s -= time.monotonic() - begin_s
-        session.load_s = answer["duration_s"]
+        Raises:
+            WorkerCancelledError: The job was cancelled meanwhile.
+        """
+        limit_c = self._job.start_below_c
+        ready = [name for name, one in self._prepared.items() if isinstance(one, Prepared)]
+        end_s = time.monotonic() + self._job.deadlines.queue_s
+        while limit_c is not None and ready:
+            now_c = environment.read_temperature_c(self._root)
+            if now_c is None or now_c <= limit_c:
+                return
+            if time.monotonic() > end_s:
+                self._prepared = {
+                    **self._prepared,
+                    **dict.fromkeys(ready, _too_hot(now_c, limit_c)),
+                }
+                return
+            self._emit("", Working(phase=Phase.COOLING_DOWN))
+            if self._cancelled.wait(_COOLING_LOOK_S):
+                raise WorkerCancelledError("the job was cancelled")
 
-    def _compile(self, session: _Session) -> None:
-        self._emit(session.subject_id, Working(phase=Phase.COMPILING))
-        answer = session.worker.ask(
-            {"do": "compile"}, within_s=max(0.0, session.compile_left_s), what="compile"
-        )
-        session.compile_s = answer["duration_s"]
+    def _open(self) -> None:
+        """Start the workers and let them load and compile, one after the other."""
+        cpus = self._cpus()
+        for subject_id, found in self._prepared.items():
+            if isinstance(found, Failure):
+                self._emit(subject_id, found)
+                continue
+            session = Session(self._job, found, self._cancelled, cpus.get(subject_id, ()))
+            self._sessions.append(session)
+            self._live.append(session)
+            for phase, step in (
+                (Phase.LOADING, Session.load),
+                (Phase.COMPILING, Session.compile),
+            ):
+                self._emit(subject_id, Working(phase=phase))
+                if not self._guarded(session, step):
+                    break
 
-    def _warm_up(self, session: _Session) -> None:
-        self._emit(session.subject_id, Working(phase=Phase.WARMING_UP))
-        minimum_s = min(_MIN_WARM_UP_S, self._job.precision.min_duration_s / 4)
-        answer = self._ask_run(
-            session, {"do": "warm_up", "min_duration_s": minimum_s}, what="warm-up"
-        )
-        session.warm_up_s = tuple(answer["runs_s"])
-        session.cpu_before_s = session.cpu_s = answer["cpu_s"]
-        session.plan = timing.plan_windows(
-            answer["steady_s"], self._job.precision, alone=len(self._live()) == 1
-        )
+    def _cpus(self) -> dict[str, tuple[int, ...]]:
+        """Return the cores of each subject.
+
+        Subjects of one thread that are sampled in turn share one core: two cores of one cluster
+        wander apart (ratios of neighbours spread by 20 % on a shared machine, by 2 % on one
+        core). It is the last, because the first one takes most of the interrupts.
+        """
+        ready = [found for found in self._prepared.values() if isinstance(found, Prepared)]
+        # A board's files may stand for a machine that has fewer cores.
+        here = set(allowed_cpus())
+        sets = {
+            one.subject.subject_id: tuple(here.intersection(parse_cpus(one.target.cpus)))
+            for one in ready
+        }
+        single = all(one.target.options.get("threads") == "1" for one in ready)
+        common = set.intersection(*(set(cpus) for cpus in sets.values())) if sets else set()
+        if len(ready) > 1 and single and common:
+            return dict.fromkeys(sets, (max(common),))
+        return sets
 
     def _sample(self) -> None:
-        """Take windows in turn until every subject has enough, then emit the results."""
-        meter = LoadMeter()
-        while active := [session for session in self._live() if not session.done]:
-            for session in active:
-                if self._guarded(session, self._take_window):
-                    session.done = self._has_enough(session)
-        own_s = sum(session.cpu_s - session.cpu_before_s for session in self._sessions)
-        circumstances = meter.read(own_cpu_s=own_s)
-        for session in self._live():
+        """Sample until every subject has enough, then emit the results."""
+        meter = LoadMeter(self._root, self._live[0].prepared.target.cpus)
+        try:
+            if len(self._live) == 1:
+                self._sample_alone(self._live[0])
+            else:
+                self._sample_in_turn()
+            own_s = sum(session.sampling_cpu_s for session in self._sessions)
+            circumstances = meter.read(own_cpu_s=own_s)
+        finally:
+            meter.close()
+        for session in self._live:
             self._emit(session.subject_id, self._result(session, circumstances))
 
-    def _take_window(self, session: _Session) -> None:
-        assert session.plan is not None  # noqa: S101 - set by the warm-up
-        answer = self._ask_run(session, worker.window_command(session.plan), what="run")
-        if not session.windows:
-            session.origin_s = answer["start_s"]
-        session.windows.append(
-            Window(
-                start_s=answer["start_s"] - session.origin_s,
-                loops=session.plan.loops,
-                samples_s=tuple(answer["samples_s"]),
-            )
-        )
-        session.elapsed_s = answer["end_s"] - session.origin_s
-        session.cpu_s = answer["cpu_s"]
-        session.peak_rss_bytes = answer["peak_rss_bytes"]
+    def _sample_alone(self, session: Session) -> None:
+        plan = timing.plan_windows(session.steady_s, self._job.precision, alone=True)
+        meter = self._energy_meter(session.prepared)
+        try:
+            while self._guarded(session, lambda one: one.take_window(plan, meter)):
+                if self._has_enough(session):
+                    return
+        finally:
+            if meter is not None:
+                meter.close()
 
-    def _has_enough(self, session: _Session) -> bool:
+    def _energy_meter(self, prepared: Prepared) -> EnergyMeter | None:
+        """Return what counts a subject's joules; subjects in turn share them and have none."""
+        if prepared.origin is not Origin.MEASURED:
+            return None
+        values = " ".join(prepared.target.options.values()).lower()
+        timed = parse_cpus(prepared.target.cpus)
+        return find_energy_meter(
+            self._root,
+            gpu="cuda" in values,
+            cpus=telemetry_cpus(timed, allowed_cpus(self._root)),
+        )
+
+    def _sample_in_turn(self) -> None:
+        """Take windows whose samples alternate between the subjects, run by run.
+
+        A level that wanders then moves all subjects of a window alike, which is what makes their
+        ratios steady where their times are not.
+        """
+        loops, samples = timing.plan_together(
+            [session.steady_s for session in self._live], self._job.precision
+        )
+        loops_of = dict(zip([s.subject_id for s in self._live], loops, strict=True))
+        active = list(self._live)
+        while any(session is not self._reference() for session in active):
+            self._take_round(active, loops_of, samples)
+            active = [one for one in active if one in self._live and not self._is_done(one)]
+
+    def _is_done(self, session: Session) -> bool:
+        """Return whether a subject leaves the turn; the reference stays while it may."""
+        if session is not self._reference():
+            return self._has_enough(session)
+        return session.run_left_s < 2 * session.run_s / len(session.windows)
+
+    def _take_round(
+        self, active: list[Session], loops_of: Mapping[str, int], samples: int
+    ) -> None:
+        taken: dict[str, list[timing.Sample]] = {session.subject_id: [] for session in active}
+        for _ in range(samples):
+            for session in active:
+                loops, kept = loops_of[session.subject_id], taken[session.subject_id]
+                if session in self._live:
+                    self._guarded(session, functools.partial(_take_one, loops=loops, kept=kept))
+        for session in active:
+            if session in self._live:
+                session.keep_window(taken[session.subject_id])
+
+    def _reference(self) -> Session | None:
+        """Return the reference while it lives."""
+        if self._job.reference is None:
+            return None
+        wanted = self._job.reference.subject_id
+        return next((one for one in self._live if one.subject_id == wanted), None)
+
+    def _has_enough(self, session: Session) -> bool:
+        precision = self._job.precision
         statistics = summarize(session.windows)
         self._show(session, statistics)
-        longest_s = max(self._job.precision.min_duration_s, session.elapsed_s)
-        window_s = longest_s / len(session.windows)
-        # A window that the deadline cuts costs the whole result: where there is one, leave room.
-        needed_s = window_s if statistics is None else 2 * window_s
-        patience_s = self._job.precision.max_duration_s
-        enough_windows = len(session.windows) >= self._job.precision.min_windows
-        if patience_s and enough_windows and session.run_s >= patience_s:
-            return True
-        return session.run_left_s < needed_s or timing.is_enough(
-            statistics,
-            self._job.precision,
+        progress = timing.Progress(
             windows=len(session.windows),
             elapsed_s=session.elapsed_s,
+            run_s=session.run_s,
+            run_left_s=session.run_left_s,
         )
+        reference = self._reference()
+        if reference is not None and reference is not session:
+            ratio = normalise(session.windows, reference.windows)
+            return timing.should_stop(ratio, precision, progress)
+        return timing.should_stop(statistics, precision, progress)
 
-    def _show(self, session: _Session, statistics: Statistics | None) -> None:
+    def _show(self, session: Session, statistics: Statistics | None) -> None:
         now_s = time.monotonic()
-        if now_s - session.last_event_s < _SAMPLING_EVENT_EVERY_S:
+        if now_s - self._shown_s.get(session.subject_id, float("-inf")) < _SAMPLING_EVENT_EVERY_S:
             return
-        session.last_event_s = now_s
+        self._shown_s[session.subject_id] = now_s
         samples = [s for window in session.windows for s in window.samples_s]
         self._emit(
             session.subject_id,
@@ -222,7 +267,7 @@ class JobRun:
             ),
         )
 
-    def _result(self, session: _Session, circumstances: Circumstances) -> Result | Failure:
+    def _result(self, session: Session, circumstances: Circumstances) -> Result | Failure:
         statistics = summarize(session.windows, final=True)
         if statistics is None:
             return Failure(
@@ -230,15 +275,11 @@ class JobRun:
                 message=f"no interval can be given from {len(session.windows)} windows within "
                 f"{self._job.deadlines.run_s:g} s: raise the run deadline",
             )
-        own = _with_peak(circumstances, session.peak_rss_bytes)
+        own = replace(circumstances, worker_peak_rss_bytes=session.peak_rss_bytes)
         # What else the machine did does not touch times that were programmed.
         programmed = session.prepared.origin is Origin.PROGRAMMED
-        judgement = judge(
-            statistics,
-            self._job.precision,
-            session.windows,
-            Circumstances() if programmed else own,
-        )
+        counted = Circumstances() if programmed else own
+        judgement = judge(statistics, self._job.precision, session.windows, counted)
         return Result(
             subject_id=session.subject_id,
             artifact_sha256=session.prepared.subject.artifact_sha256,
@@ -256,30 +297,64 @@ class JobRun:
             compile_s=session.compile_s,
             run_s=session.run_s,
             circumstances=own,
+            normalised=self._normalised(session, counted),
+            energy=session.energy(),
         )
 
-    def _ask_run(self, session: _Session, command: dict[str, Any], *, what: str) -> dict[str, Any]:
-        begin_s = time.monotonic()
-        answer = session.worker.ask(command, within_s=max(0.0, session.run_left_s), what=what)
-        spent_s = time.monotonic() - begin_s
-        session.run_left_s -= spent_s
-        session.run_s += spent_s
-        return answer
+    def _normalised(self, session: Session, circumstances: Circumstances) -> Normalised | None:
+        reference, asked = self._reference(), self._job.reference
+        if reference is None or asked is None or reference is session:
+            return None
+        ratio = normalise(session.windows, reference.windows, final=True)
+        if ratio is None:
+            return None
+        return self._judged(session, reference, ratio, circumstances)
 
-    def _live(self) -> list[_Session]:
-        return [session for session in self._sessions if not session.failed]
+    def _judged(
+        self,
+        session: Session,
+        reference: Session,
+        ratio: RatioStatistics,
+        circumstances: Circumstances,
+    ) -> Normalised:
+        windows, its_windows = session.windows, reference.windows
+        judgement = judge_ratio(ratio, self._job.precision, windows, its_windows, circumstances)
+        asked = self._job.reference
+        return Normalised(
+            reference_subject_id=reference.subject_id,
+            reference_sha256=reference.prepared.subject.artifact_sha256,
+            ratio=ratio.ratio,
+            low=ratio.low,
+            high=ratio.high,
+            windows=ratio.windows,
+            merged=ratio.merged,
+            autocorrelation=ratio.autocorrelation,
+            elasticity=elasticity(windows, its_windows),
+            reference_median_s=ratio.reference_median_s,
+            reference_quiet_s=asked.quiet_s if asked else None,
+            verdict=judgement.verdict,
+            evidence=judgement.evidence,
+        )
 
-    def _guarded(self, session: _Session, step: Callable[[_Session], None]) -> bool:
+    def _guarded(self, session: Session, step: Callable[[Session], None]) -> bool:
         """Run a step; a failure is emitted and ends this subject alone."""
         try:
             step(session)
         except WorkerFailedError as error:
-            session.worker.close()
-            session.failed = True
+            session.close()
+            self._live.remove(session)
             self._emit(session.subject_id, error.failure)
             return False
         return True
 
 
-def _with_peak(circumstances: Circumstances, peak_rss_bytes: int | None) -> Circumstances:
-    return replace(circumstances, worker_peak_rss_bytes=peak_rss_bytes)
+def _take_one(session: Session, *, loops: int, kept: list[timing.Sample]) -> None:
+    kept.append(session.take_sample(loops))
+
+
+def _too_hot(now_c: float, limit_c: float) -> Failure:
+    return Failure(
+        kind=FailureKind.TIMEOUT,
+        message=f"the device stayed at {now_c:.0f} C, asked was to start below {limit_c:.0f} C: "
+        "cool it, or allow more",
+    )

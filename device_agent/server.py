@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import threading
 from concurrent import futures
@@ -154,13 +155,14 @@ class Service(agent_pb2_grpc.AgentServicer):
         gone = threading.Event()
         context.add_callback(gone.set)
         period_s = min(max(_MIN_TELEMETRY_PERIOD_S, request.period_s), _MAX_TELEMETRY_PERIOD_S)
-        while not gone.is_set():
-            sample = telemetry.sample(
-                running_job_id=self._agent.jobs.running_job_id,
-                queued_jobs=self._agent.jobs.queued,
-            )
-            yield codec.to_message(sample)
-            gone.wait(period_s)
+        with contextlib.closing(telemetry.Watcher(self._agent.root)) as watcher:
+            while not gone.is_set():
+                sample = watcher.sample(
+                    running_job_id=self._agent.jobs.running_job_id,
+                    queued_jobs=self._agent.jobs.queued,
+                )
+                yield codec.to_message(sample)
+                gone.wait(period_s)
 
     def _take_stream(self, context: grpc.ServicerContext) -> None:
         """Reserve one of the places for streams, so that short calls always find a thread."""

@@ -11,16 +11,29 @@ from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING
 
-from boardfront.protos.statistics import is_precise
+from boardfront.protos.intervals import is_look
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from boardfront.device_agent.backends.base import Clock
+    from boardfront.protos.normalisation import RatioStatistics
     from boardfront.protos.records import Precision, Statistics
 
 MIN_SAMPLE_S = 0.005
 """A sample lasts at least this long: long against the timer and against one interrupt."""
+
+MIN_SAMPLE_IN_TURN_S = 0.001
+"""The same for subjects that are sampled in turn: the shorter the turns, the more alike is what
+the subjects see. On a machine whose level wanders, ratios of two networks of 1.5 ms repeated to
+1.5 % with turns of one run and to 3 % with turns of 7 ms."""
+
+PLANNED_WINDOWS = 16
+"""Among so many windows the asked duration is shared."""
+
+CORRELATED_PATIENCE = 4.0
+"""How much longer than its patience a look goes on while its windows are too correlated for any
+interval: they say nothing yet, and longer ones may."""
 
 _ROLLING = 10
 _SETTLED_WITHIN = 0.01
@@ -49,11 +62,24 @@ class WarmUp:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WindowPlan:
-    """How one window is taken: `samples` samples of `loops` runs, after a gap of `gap_s`."""
+    """How one window is taken: `samples` samples of `loops` runs, after a gap of `gap_s`.
+
+    The gap is the caller's to let pass.
+    """
 
     loops: int
     samples: int
     gap_s: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sample:
+    """One sample: the mean seconds of `loops` runs between two readings of the worker's clock."""
+
+    start_s: float
+    end_s: float
+    loops: int
+    sample_s: float
 
 
 def warm_up(run: Callable[[], None], clock: Clock, *, min_duration_s: float) -> WarmUp:
@@ -81,14 +107,21 @@ def warm_up(run: Callable[[], None], clock: Clock, *, min_duration_s: float) -> 
             )
 
 
+def take_sample(run: Callable[[], None], clock: Clock, loops: int) -> Sample:
+    """Take one sample between two of other subjects."""
+    begin_s = clock.now_s()
+    for _ in range(loops):
+        run()
+    end_s = clock.now_s()
+    return Sample(start_s=begin_s, end_s=end_s, loops=loops, sample_s=(end_s - begin_s) / loops)
+
+
 def take_window(run: Callable[[], None], clock: Clock, plan: WindowPlan) -> tuple[float, ...]:
     """Return the samples of one window, each the mean seconds of `plan.loops` runs.
 
     One untimed sample comes first: after a gap or another subject's window the caches and the
     clock frequency have to come back.
     """
-    if plan.gap_s > 0:
-        clock.sleep(plan.gap_s)
     for _ in range(plan.loops):
         run()
     samples_s = []
@@ -103,18 +136,44 @@ def take_window(run: Callable[[], None], clock: Clock, plan: WindowPlan) -> tupl
 def plan_windows(steady_s: float, precision: Precision, *, alone: bool) -> WindowPlan:
     """Return how windows are taken for runs of `steady_s`.
 
-    A window is half of its share of the asked duration; the other half is a gap when the subject
-    is alone, and other subjects' windows when it is not.
+    The asked duration is shared among 16 windows or more: so many show their correlation, and a
+    quiet subject needs no more. A window is half of its share, but long enough for four samples;
+    the rest is a gap when the subject is alone, and other subjects' windows when it is not.
     """
-    share_s = precision.min_duration_s / precision.min_windows
+    share_s = precision.min_duration_s / max(precision.min_windows, PLANNED_WINDOWS)
     window_s = max(share_s / 2, 4 * MIN_SAMPLE_S)
     loops = max(1, math.ceil(MIN_SAMPLE_S / steady_s))
     samples = min(200, max(3, round(window_s / (loops * steady_s))))
-    return WindowPlan(loops=loops, samples=samples, gap_s=share_s / 2 if alone else 0.0)
+    # The sample that comes first is not timed, but takes its time.
+    gap_s = max(0.0, share_s - (samples + 1) * loops * steady_s)
+    return WindowPlan(loops=loops, samples=samples, gap_s=gap_s if alone else 0.0)
+
+
+def plan_together(steady_s: Sequence[float], precision: Precision) -> tuple[tuple[int, ...], int]:
+    """Return how subjects are sampled in turn.
+
+    All samples last about as long as the longest subject's, so that each sees as much of the
+    machine's unrest as the other.
+
+    Args:
+        steady_s: Seconds a run, one a subject.
+        precision: What was asked.
+
+    Returns:
+        The runs of one sample, one a subject, and the samples of one window.
+    """
+    sample_s = max(MIN_SAMPLE_IN_TURN_S, *steady_s)
+    loops = tuple(max(1, round(sample_s / one_s)) for one_s in steady_s)
+    window_s = precision.min_duration_s / precision.min_windows / len(steady_s)
+    return loops, min(200, max(4, round(window_s / sample_s)))
 
 
 def is_enough(
-    statistics: Statistics | None, precision: Precision, *, windows: int, elapsed_s: float
+    statistics: Statistics | RatioStatistics | None,
+    precision: Precision,
+    *,
+    windows: int,
+    elapsed_s: float,
 ) -> bool:
     """Return whether a measurement may stop: the stop rule.
 
@@ -124,9 +183,51 @@ def is_enough(
         windows: Taken so far.
         elapsed_s: From the start of the first window to the end of the last.
     """
-    if statistics is None or windows < precision.min_windows:
+    if statistics is None or not is_look(windows, precision.min_windows):
         return False
-    return is_precise(statistics, precision) and elapsed_s >= 0.9 * precision.min_duration_s
+    return (
+        statistics.relative_half_width <= precision.relative_half_width
+        and elapsed_s >= 0.9 * precision.min_duration_s
+    )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Progress:
+    """How far the sampling of a subject is.
+
+    `elapsed_s` is from the start of its first window to the end of its last; `run_s` is what it
+    spent of its own device time and `run_left_s` what the run deadline leaves of it.
+    """
+
+    windows: int
+    elapsed_s: float
+    run_s: float
+    run_left_s: float
+
+
+def should_stop(
+    statistics: Statistics | RatioStatistics | None, precision: Precision, progress: Progress
+) -> bool:
+    """Return whether to take no further window, for whatever reason.
+
+    Args:
+        statistics: Of the windows so far, of the time or of the ratio, whichever the precision
+            is asked of; None while no interval can be given.
+        precision: What was asked.
+        progress: How far the subject is.
+    """
+    if is_enough(statistics, precision, windows=progress.windows, elapsed_s=progress.elapsed_s):
+        return True
+    window_s = max(precision.min_duration_s, progress.elapsed_s) / progress.windows
+    # A window that the deadline cuts costs the whole result: where there is one, leave room.
+    if progress.run_left_s < (window_s if statistics is None else 2 * window_s):
+        return True
+    patience_s = precision.max_duration_s
+    if not patience_s or progress.windows < precision.min_windows:
+        return False
+    if statistics is None:
+        patience_s *= CORRELATED_PATIENCE
+    return progress.run_s >= patience_s
 
 
 def _has_settled(runs_s: list[float]) -> bool:

@@ -1,14 +1,13 @@
 """A worker process: one subject, one backend, commands on a pipe.
 
-Started by exec as `python -m boardfront.device_agent.worker COMMAND_FD ANSWER_FD AGENT_PID`. It
-reads one JSON command a line and answers each by one JSON line on a pipe of its own, because
-standard output belongs to the runtimes, which are noisy. `probe` is the one command that needs no
-subject.
+Started by guard.py as `python -m boardfront.device_agent.worker COMMAND_FD ANSWER_FD GUARD_PID
+MEMORY_LIMIT_BYTES`. It reads one JSON command a line and answers each by one JSON line on a pipe
+of its own, because standard output belongs to the runtimes, which are noisy. `probe` is the one
+command that needs no subject.
 """
 
 from __future__ import annotations
 
-import ctypes
 import dataclasses
 import json
 import os
@@ -19,17 +18,15 @@ import time
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from boardfront.device_agent import timing
+from boardfront.device_agent import clock, guard, limits, timing
 from boardfront.device_agent.backends import catalog
 from boardfront.device_agent.backends.base import BackendError
 from boardfront.protos import records
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from boardfront.device_agent.backends.base import Backend
-
-_PR_SET_PDEATHSIG = 1
 
 
 class _Subject:
@@ -39,6 +36,9 @@ class _Subject:
         self._backend: Backend | None = None
 
     def load(self, command: dict[str, Any]) -> dict[str, Any]:
+        if command.get("cpus") and hasattr(os, "sched_setaffinity"):
+            # Before a runtime starts threads: they inherit it.
+            os.sched_setaffinity(0, command["cpus"])
         backend = catalog.load(command["backend"])(command["options"])
         self._backend = backend
         shapes = {name: tuple(shape) for name, shape in command["shapes"].items()}
@@ -79,6 +79,20 @@ class _Subject:
             **_usage(),
         }
 
+    def pause(self, command: dict[str, Any]) -> dict[str, Any]:
+        self._ready().clock.sleep(command["duration_s"])
+        return _usage()
+
+    def sample(self, command: dict[str, Any]) -> dict[str, Any]:
+        backend = self._ready()
+        taken = timing.take_sample(backend.run, backend.clock, command["loops"])
+        return {
+            "start_s": taken.start_s,
+            "end_s": taken.end_s,
+            "samples_s": (taken.sample_s,),
+            **_usage(),
+        }
+
     def _ready(self) -> Backend:
         if self._backend is None:
             raise RuntimeError("a worker needs the command 'load' first")
@@ -87,15 +101,18 @@ class _Subject:
 
 def main() -> None:
     """Answer commands until the pipe closes."""
-    command_fd, answer_fd, agent_pid = (int(text) for text in sys.argv[1:4])
-    _die_with(agent_pid)
+    command_fd, answer_fd, guard_pid, memory_bytes = (int(text) for text in sys.argv[1:5])
+    _die_with(guard_pid)
+    limits.apply(memory_bytes)
     subject = _Subject()
     handlers: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
         "probe": _probe,
-        "load": subject.load,
+        "load": lambda command: _load(subject, command),
         "compile": subject.compile,
         "warm_up": subject.warm_up,
         "window": subject.window,
+        "pause": subject.pause,
+        "sample": subject.sample,
     }
     with os.fdopen(command_fd) as commands, os.fdopen(answer_fd, "w") as answers:
         for line in commands:
@@ -116,7 +133,7 @@ def _answer(
         answer = {"failure": error.kind.value, "message": str(error)}
     except MemoryError as error:
         kind = records.FailureKind.OUT_OF_MEMORY
-        answer = {"failure": kind.value, "message": f"out of memory: {error}"}
+        answer = {"failure": kind.value, "message": _want_of_memory(error)}
     answers.write(json.dumps(answer) + "\n")
     answers.flush()
 
@@ -148,26 +165,43 @@ def _timed(action: Callable[[], None]) -> dict[str, Any]:
 
 def _usage() -> dict[str, Any]:
     own = resource.getrusage(resource.RUSAGE_SELF)
-    return {"cpu_s": own.ru_utime + own.ru_stime, "peak_rss_bytes": own.ru_maxrss * 1024}
+    return {"cpu_s": own.ru_utime + own.ru_stime, "peak_rss_bytes": limits.peak_rss_bytes()}
 
 
-def _die_with(agent_pid: int) -> None:
-    """Be killed when the agent dies, however it dies and whatever this process is doing."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != agent_pid:
+def _load(subject: _Subject, command: dict[str, Any]) -> dict[str, Any]:
+    answer = subject.load(command)
+    # The backend is whole only now: some choose their clock by the artifact.
+    clock.watch(subject._ready())  # noqa: SLF001 - of this module
+    return answer
+
+
+def _want_of_memory(error: MemoryError) -> str:
+    limit_bytes = resource.getrlimit(resource.RLIMIT_DATA)[0]
+    limit = "" if limit_bytes < 0 else f" (limit {limit_bytes >> 20} MiB: --worker-memory-mb)"
+    return f"out of memory: {error}{limit}"
+
+
+def _die_with(guard_pid: int) -> None:
+    """Be killed when the guard dies, as it does with the agent, whatever this process is doing."""
+    guard.prctl(guard.PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != guard_pid:
         sys.exit(1)
 
 
 def load_command(
-    subject: records.Subject, task: records.Task, options: dict[str, str], artifact: Path
+    subject: records.Subject,
+    task: records.Task,
+    options: dict[str, str],
+    artifact: Path,
+    cpus: Sequence[int] = (),
 ) -> dict[str, Any]:
-    """Return the first command of a subject's worker."""
+    """Return the first command of a subject's worker; no `cpus` leaves it where it is."""
     return {
         "do": "load",
         "backend": subject.backend,
         "artifact": str(artifact),
         "options": options,
+        "cpus": list(cpus),
         "shapes": {name: list(shape) for name, shape in subject.input_shapes.items()},
         "task": {
             "kind": task.kind.value,
@@ -176,6 +210,16 @@ def load_command(
             "cache": task.cache.value,
         },
     }
+
+
+def pause_command(duration_s: float) -> dict[str, Any]:
+    """Return the command to let time pass on the backend's clock."""
+    return {"do": "pause", "duration_s": duration_s}
+
+
+def sample_command(loops: int) -> dict[str, Any]:
+    """Return the command to take one sample of `loops` runs."""
+    return {"do": "sample", "loops": loops}
 
 
 def window_command(plan: timing.WindowPlan) -> dict[str, Any]:

@@ -239,13 +239,24 @@ def _check_space(tables: ExperimentFile, source: _Source) -> None:
     _check_known(tables.data.name, datasets.names(), ("data", "name"), source)
     settings = tables.space.model_extra or {}
     try:
-        spaces.load(tables.space.name, settings)
+        space = spaces.load(tables.space.name, settings)
     except WrongInputError as problem:
         key = _first_named(settings, str(problem))
         if tables.space.name not in spaces.names():
             key = "name"
         path: KeyPath = ("space", key) if key else ("space",)
         raise source.error(path, f"in [space]: {problem}") from problem
+    for i, target in enumerate(tables.target):
+        if target.reference in {"space", "none"}:
+            continue
+        try:
+            space.validate(target.reference)
+        except WrongInputError as problem:
+            raise source.error(
+                ("target", i, "reference"),
+                f"wrong value for 'reference' in [[target]]: expected 'space', 'none' or an "
+                f"encoding of the space, got {target.reference!r}: {problem}",
+            ) from problem
 
 
 def _first_named(keys: Iterable[str], text: str) -> str | None:

@@ -85,6 +85,13 @@ class TargetSettings:
         batch: Images a call.
         precision: Relative half width of the interval at which a look may stop.
         min_duration_s: The shortest look.
+        cpus: Cores to run on, e.g. "4-7"; empty takes the device's default.
+        reference: What every network is alternated with and divided by: "space" (a network of
+            the space, chosen by the seed), "none", or an encoding of the space.
+        verdicts: What to do with a time by its verdict: "retry", "accept" or "drop".
+        retries: How often a time that is not good enough is measured again.
+        cool_down_s: Pause before each of these.
+        start_below_c: Wait until the device is no hotter than this.
     """
 
     name: str
@@ -95,6 +102,12 @@ class TargetSettings:
     batch: int = 1
     precision: float = 0.03
     min_duration_s: float = 0.3
+    cpus: str = ""
+    reference: str = "space"
+    verdicts: Mapping[str, str] = field(default_factory=dict)
+    retries: int = 2
+    cool_down_s: float = 1.0
+    start_below_c: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -30,6 +30,14 @@ def _check_device(value: str) -> str:
     return value
 
 
+def _check_cpus(value: str) -> str:
+    if value and re.fullmatch(r"[0-9]+(-[0-9]+)?(,[0-9]+(-[0-9]+)?)*", value) is None:
+        raise ValueError('expected cores like "4-7" or "0,2"')
+    return value
+
+
+NotOk = Literal["unstable", "throttled", "contended", "drifted"]
+Cpus = Annotated[str, AfterValidator(_check_cpus)]
 Device = Annotated[str, AfterValidator(_check_device)]
 OptionText = Annotated[str, BeforeValidator(_option_text)]
 
@@ -90,6 +98,12 @@ class TargetTable(Table):
     batch: int = Field(default=1, ge=1)
     precision: Precision = 0.03
     min_duration_s: Positive = 0.3
+    cpus: Cpus = ""
+    reference: Name = "space"
+    verdicts: dict[NotOk, Literal["retry", "accept", "drop"]] = Field(default_factory=dict)
+    retries: int = Field(default=2, ge=0)
+    cool_down_s: float = Field(default=1.0, ge=0)
+    start_below_c: float | None = None
 
 
 class ObjectiveTable(Table):

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from boardfront.host.fleet.measurer import MAX_TOGETHER
+from boardfront.host.fleet.measurer import room_together
 from boardfront.latency_models.base import TimeRequest
 from boardfront.latency_models.structure import structure_hash
-from boardfront.protos.records import Purpose, Verdict
+from boardfront.protos.records import Purpose
 from boardfront.search.evaluation import EvaluationFailure, Latency
+from boardfront.search.measured_latency import gist
+from boardfront.search.verdicts import MERIT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,17 +24,9 @@ if TYPE_CHECKING:
     import torch
 
     from boardfront.host.fleet.measurer import DeviceMeasurer
-    from boardfront.latency_models.base import Measurement
+    from boardfront.latency_models.base import Measurement, ReferenceModel
     from boardfront.search.measured_latency import TimingRule
     from boardfront.search.space import NetworkSpace
-
-_MERIT = (
-    Verdict.OK,
-    Verdict.UNSTABLE,
-    Verdict.DRIFTED,
-    Verdict.CONTENDED,
-    Verdict.THROTTLED,
-)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,12 +56,14 @@ class RoundPlan:
     Args:
         target: Its name, for failures.
         processes: Rounds; each gives every finalist a fresh process.
+        reference: What the finalists are alternated with and divided by.
         job_seed: Names the run's jobs, so that a resumed run meets them.
     """
 
     target: str
     processes: int
     job_seed: str
+    reference: ReferenceModel | None = None
 
 
 def write_deployable(
@@ -102,63 +98,71 @@ def measure_whole(
         plan: How often, under which names.
         on_round: Told (jobs done, jobs in all).
     """
-    groups = _balanced(list(models), MAX_TOGETHER)
+    groups = _balanced(list(models), room_together(plan.reference))
     answers: dict[str, list[Measurement]] = defaultdict(list)
     total = plan.processes * len(groups)
     for number in range(plan.processes):
         for place, group in enumerate(groups):
             requests = [
-                _request(encoding, models[encoding], rule, f"{plan.job_seed} finalists {number}")
+                replace(
+                    _request(encoding, models[encoding], rule),
+                    reference=plan.reference,
+                    job_seed=f"{plan.job_seed} finalists {number}",
+                )
                 for encoding in group
             ]
             for encoding, answer in zip(group, measurer.measure_together(requests), strict=True):
                 answers[encoding].append(answer)
             on_round(number * len(groups) + place + 1, total)
     for encoding in models:
-        yield combine(encoding, answers[encoding], target=plan.target)
+        yield combine(encoding, answers[encoding], plan)
 
 
-def combine(encoding: str, measurements: Sequence[Measurement], *, target: str) -> WholeTime:
+def combine(encoding: str, measurements: Sequence[Measurement], plan: RoundPlan) -> WholeTime:
     """Return one time from the processes of one finalist. One failed process fails it."""
+    gists: list[Latency] = []
     for measurement in measurements:
-        if measurement.failure is not None:
-            failure = EvaluationFailure(
-                message=measurement.failure.message, kind=measurement.failure.kind, target=target
-            )
-            return WholeTime(encoding=encoding, failure=failure)
-    gists = [Latency.of(measurement) for measurement in measurements]
+        answer = gist(measurement, plan.reference)
+        if isinstance(answer, EvaluationFailure):
+            return WholeTime(encoding=encoding, failure=replace(answer, target=plan.target))
+        gists.append(answer)
     medians_s = tuple(gist.median_s for gist in gists)
     middle_s = median(medians_s)
-    nearest = min(gists, key=lambda gist: abs(gist.median_s - middle_s))
+    nearest = min(gists, key=lambda one: abs(one.median_s - middle_s))
     return WholeTime(
         encoding=encoding,
         latency=replace(
             nearest,
             median_s=middle_s,
-            low_s=min(gist.low_s for gist in gists),
-            high_s=max(gist.high_s for gist in gists),
-            verdict=max((gist.verdict for gist in gists), key=_MERIT.index),
+            low_s=min(one.low_s for one in gists),
+            high_s=max(one.high_s for one in gists),
+            verdict=max((one.verdict for one in gists), key=MERIT.index),
+            raw_median_s=_middle([one.raw_median_s for one in gists]),
         ),
         process_medians_s=medians_s,
-        measurement_ids=tuple(gist.measurement_id for gist in gists),
+        measurement_ids=tuple(one.measurement_id for one in gists),
     )
 
 
-def _request(
-    encoding: str, model: onnx.ModelProto, rule: TimingRule, job_seed: str
-) -> TimeRequest:
+def _middle(values_s: Sequence[float | None]) -> float | None:
+    known = [value for value in values_s if value is not None]
+    return median(known) if known else None
+
+
+def _request(encoding: str, model: onnx.ModelProto, rule: TimingRule) -> TimeRequest:
     return TimeRequest(
         model=model.SerializeToString(deterministic=True),
         structure_hash=structure_hash(model),
         task=rule.task,
         backend=rule.backend,
         options=rule.options,
+        cpus=rule.cpus,
+        start_below_c=rule.start_below_c,
         precision=rule.precision,
         deadlines=rule.deadlines,
         purpose=Purpose.FINALIST,
         label=encoding,
         fresh=True,
-        job_seed=job_seed,
     )
 
 

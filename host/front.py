@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from boardfront.host import text
 from boardfront.latency_models import strict_json
-from boardfront.protos.records import Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -115,10 +114,12 @@ def write_csv(path: Path, report: FrontReport) -> None:
     for target in report.targets:
         header += [
             f"{target}_searched_s",
+            f"{target}_searched_verdict",
             f"{target}_median_s",
             f"{target}_low_s",
             f"{target}_high_s",
             f"{target}_verdict",
+            f"{target}_raw_median_s",
             f"{target}_over_limit",
         ]
     writer.writerow([*header, "model"])
@@ -206,10 +207,7 @@ def _row(member: FrontMember, target: str) -> tuple[str, ...]:
 
 
 def _searched(latency: Latency | None) -> str:
-    if latency is None:
-        return "-"
-    mark = "" if latency.verdict is Verdict.OK else f" ({latency.verdict.value})"
-    return text.format_time(latency.median_s) + mark
+    return "-" if latency is None else text.format_latency(latency)
 
 
 def _csv_row(member: FrontMember, targets: Sequence[str]) -> list[object]:
@@ -225,14 +223,21 @@ def _csv_row(member: FrontMember, targets: Sequence[str]) -> list[object]:
     for target in targets:
         searched, whole = member.searched.get(target), member.whole.get(target)
         latency = whole.latency if whole else None
-        row.append(searched.median_s if searched else "")
-        row += (
-            [latency.median_s, latency.low_s, latency.high_s, latency.verdict.value]
-            if latency
-            else ["", "", "", "failed"]
-        )
+        row += [searched.median_s, searched.verdict.value] if searched else ["", ""]
+        row += _csv_latency(latency) if latency else ["", "", "", "failed", ""]
         row.append("yes" if target in member.over_limit else "no")
     return [*row, member.model]
+
+
+def _csv_latency(latency: Latency) -> list[object]:
+    raw_s = latency.raw_median_s
+    return [
+        latency.median_s,
+        latency.low_s,
+        latency.high_s,
+        latency.verdict.value,
+        "" if raw_s is None else raw_s,
+    ]
 
 
 def _columns(rows: Sequence[Sequence[str]]) -> list[str]:

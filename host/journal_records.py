@@ -54,6 +54,15 @@ class EstimatorReady:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class ReferenceTimed:
+    """From here on the target's times are ratios to this architecture times its time alone."""
+
+    target: str
+    encoding: str
+    latency: Latency
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Evaluation:
     """An architecture was scored, or failed.
 
@@ -144,6 +153,7 @@ Record: TypeAlias = (
     RunStarted
     | TrainingProgress
     | EstimatorReady
+    | ReferenceTimed
     | Evaluation
     | GenerationDone
     | FinalistMeasured
@@ -155,6 +165,7 @@ TYPES: dict[str, type[Record]] = {
     "run_started": RunStarted,
     "training_progress": TrainingProgress,
     "estimator_ready": EstimatorReady,
+    "reference_timed": ReferenceTimed,
     "evaluation": Evaluation,
     "generation_done": GenerationDone,
     "finalist_measured": FinalistMeasured,

@@ -26,6 +26,7 @@ from boardfront.search.algorithms import catalog as algorithms
 from boardfront.search.evaluation import Candidate, CandidateEvaluator
 from boardfront.search.loop import Budget, front_hypervolume, search
 from boardfront.search.objective import ObjectiveKind, minimised
+from boardfront.search.reference import choose_reference
 from boardfront.search.spaces import catalog as spaces
 
 if TYPE_CHECKING:
@@ -119,8 +120,7 @@ class SearchRun:
             say=self._progress.say,
         )
         try:
-            rng = np.random.default_rng([self._experiment.seed, 1])
-            targets.preflight(self._space.sample(rng))
+            self._time_references(targets)
             prepared = prepare_estimator(
                 self._space,
                 self._experiment,
@@ -144,6 +144,29 @@ class SearchRun:
             records.RunFinished(status=records.RunStatus.COMPLETED, time_unix_s=time.time())
         )
         return report
+
+    def _time_references(self, targets: Targets) -> None:
+        """Measure each target's reference alone, or take what an earlier part of the run found.
+
+        Where a target has none, one network is measured all the same: whatever cannot work shall
+        fail before hours of training.
+        """
+        rng = np.random.default_rng([self._experiment.seed, 1])
+        middling = choose_reference(self._space, rng)
+        known = {r.target: r for r in self._history if isinstance(r, records.ReferenceTimed)}
+        for name, target in targets.by_name.items():
+            wanted = target.settings.reference
+            if name in known:
+                timed = known[name]
+            else:
+                encoding = middling if wanted in {"space", "none"} else wanted
+                timed = records.ReferenceTimed(
+                    target=name, encoding=encoding, latency=targets.time_alone(name, encoding)
+                )
+                self._progress.say(_about_reference(timed))
+                self._journal.append(timed)
+            if wanted != "none":
+                targets.divide_by(name, timed.encoding, timed.latency.median_s)
 
     def _search(
         self, targets: Targets, estimator: SupernetEstimator
@@ -228,6 +251,7 @@ class SearchRun:
                     target=name,
                     processes=settings.processes,
                     job_seed=f"{self._folder.job_seed} {name}",
+                    reference=target.source.reference,
                 ),
                 on_round=on_round,
             )
@@ -369,10 +393,19 @@ class _Observer:
         )
 
 
+def _about_reference(timed: records.ReferenceTimed) -> str:
+    latency = timed.latency
+    return (
+        f"{timed.target}: {timed.encoding} alone takes {text.format_time(latency.median_s)} "
+        f"(95 % interval {text.format_interval(latency.low_s, latency.high_s)}, "
+        f"{latency.verdict.value})"
+    )
+
+
 def _gist(candidate: Candidate) -> str:
     if candidate.failure is not None:
         return f"{candidate.encoding} failed: {candidate.failure.message}"
-    times = ", ".join(text.format_time(t.median_s) for t in candidate.latencies.values())
+    times = ", ".join(text.format_latency(t) for t in candidate.latencies.values())
     return f"{candidate.encoding} {candidate.accuracy:.1%} {times}"
 
 

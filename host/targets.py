@@ -9,8 +9,10 @@ from boardfront.host.fleet.address import AgentAddress, parse_device
 from boardfront.host.fleet.client import AgentClient
 from boardfront.host.fleet.measurer import DeviceMeasurer
 from boardfront.protos.errors import BoardfrontError, WrongInputError
-from boardfront.protos.records import Deadlines, Precision, Task
+from boardfront.protos.records import Deadlines, Precision, Task, Verdict
+from boardfront.search.evaluation import EvaluationFailure, Latency
 from boardfront.search.measured_latency import MeasuredLatency, TimingRule
+from boardfront.search.verdicts import Reaction, VerdictPolicy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 # the rest is not worth the wait, and the verdict says what the time is worth.
 _SEARCH_PATIENCE = 4.0
 _FINALIST_PATIENCE = 1.5
+_ALONE_S = 3.0
 _MIN_RUN_S = 60.0
 _RUN_FACTOR = 20.0
 
@@ -79,19 +82,26 @@ class Targets:
         for address in self._addresses.values():
             address.close()
 
-    def preflight(self, encoding: str) -> None:
-        """Measure one architecture on every target before anything long begins.
+    def time_alone(self, name: str, encoding: str) -> Latency:
+        """Measure one architecture on a target before anything long begins.
+
+        It proves that the whole chain works, and is the quiet time of a reference.
 
         Raises:
-            BoardfrontError: If a target cannot measure it.
+            BoardfrontError: If the target cannot measure it.
         """
-        for name, target in self.by_name.items():
-            failure = target.source.preflight(encoding).failure
-            if failure is not None:
-                raise BoardfrontError(
-                    f"target {name!r} cannot measure the space's networks: "
-                    f"{failure.kind.value}: {failure.message}"
-                )
+        answer = self.by_name[name].source.alone(encoding, Precision(max_duration_s=_ALONE_S))
+        if isinstance(answer, EvaluationFailure):
+            kind = f"{answer.kind.value}: " if answer.kind else ""
+            raise BoardfrontError(
+                f"target {name!r} cannot measure the space's networks: {kind}{answer.message}"
+            )
+        return answer
+
+    def divide_by(self, name: str, encoding: str, quiet_s: float) -> None:
+        """Alternate every network of a target with this one, and divide by it."""
+        source = self.by_name[name].source
+        source.reference = source.reference_model(encoding, quiet_s)
 
     def _client(self, device: str, say: Callable[[str], None]) -> AgentClient:
         if device not in self._clients:
@@ -155,6 +165,16 @@ def _connect(
             max_duration_s=_SEARCH_PATIENCE * target.min_duration_s,
         ),
         deadlines=_deadlines(target.min_duration_s),
+        cpus=target.cpus,
+        start_below_c=target.start_below_c,
+        policy=VerdictPolicy(
+            reactions={
+                Verdict(verdict): Reaction(reaction)
+                for verdict, reaction in target.verdicts.items()
+            },
+            retries=target.retries,
+            cool_down_s=target.cool_down_s,
+        ),
     )
     measurer = DeviceMeasurer(client, store)
     return ConnectedTarget(

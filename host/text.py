@@ -9,6 +9,8 @@ from boardfront.protos.records import Verdict
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from boardfront.search.evaluation import Latency
+
 _UNITS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "us"), (1e-9, "ns"))
 
 
@@ -18,6 +20,12 @@ def format_time(duration_s: float) -> str:
         if duration_s >= scale:
             return f"{_four_digits(duration_s / scale)} {unit}"
     return f"{duration_s * 1e9:.3g} ns"
+
+
+def format_latency(latency: Latency) -> str:
+    """Write a time, with its verdict where that is not ok, e.g. `1.203 ms (contended)`."""
+    mark = "" if latency.verdict is Verdict.OK else f" ({latency.verdict.value})"
+    return format_time(latency.median_s) + mark
 
 
 def format_interval(low_s: float, high_s: float) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
@@ -21,6 +22,30 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class ReferenceModel:
+    """A network that others are alternated with and divided by.
+
+    Args:
+        model: The network as a serialised ONNX model.
+        structure_hash: Of that model.
+        input_shapes: For a model with dynamic inputs.
+        quiet_s: Its time on a quiet device, seconds a run; None: ratios stay ratios.
+        label: What to call it, e.g. its encoding.
+    """
+
+    model: bytes = field(repr=False)
+    structure_hash: str
+    input_shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    quiet_s: float | None = None
+    label: str = ""
+
+    @property
+    def sha256(self) -> str:
+        """The name of its artifact."""
+        return hashlib.sha256(self.model).hexdigest()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class TimeRequest:
     """A network whose time is wanted.
 
@@ -36,6 +61,9 @@ class TimeRequest:
         purpose: Why the time is wanted.
         label: What to call the request in progress messages, e.g. the encoding.
         fresh: Whether to measure even where a stored answer would do.
+        cpus: Cores to run on, e.g. "4-7"; empty takes the device's default.
+        reference: What to alternate with; an answer then carries the ratio to it.
+        start_below_c: Wait until the device is no hotter than this.
         job_seed: Makes the job's id reproducible, so that a repeated request meets its own job.
             Empty draws a new id.
     """
@@ -51,6 +79,9 @@ class TimeRequest:
     purpose: Purpose = Purpose.CANDIDATE
     label: str = ""
     fresh: bool = False
+    cpus: str = ""
+    reference: ReferenceModel | None = None
+    start_below_c: float | None = None
     job_seed: str = ""
 
 
@@ -69,6 +100,8 @@ class Measurement:
         subject_id: The subject inside that job.
         purpose: Why it was taken.
         outcome: The result or the failure.
+        sampled_in_turn: Whether other subjects ran between its samples: they leave its caches
+            colder than it would, so the time is not looked up as one of the network alone.
         quarantined: Whether a later sentinel showed that it cannot be trusted.
     """
 
@@ -82,6 +115,7 @@ class Measurement:
     subject_id: str
     purpose: Purpose
     outcome: Result | Failure
+    sampled_in_turn: bool = False
     quarantined: bool = False
 
     @property

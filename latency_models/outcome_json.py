@@ -56,3 +56,9 @@ def _check_statistics(result: Result) -> None:
             f"expected 0 < low_s <= median_s <= high_s, got {s.low_s}, {s.median_s}, {s.high_s}: "
             "record a failure where there is no time",
         )
+    ratio = result.normalised
+    if ratio is not None and not 0 < ratio.low <= ratio.ratio <= ratio.high:
+        raise WrongInputError(
+            f"expected 0 < low <= ratio <= high, got {ratio.low}, {ratio.ratio}, {ratio.high}: "
+            "leave out what could not be divided",
+        )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
@@ -23,9 +25,9 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from boardfront.protos.records import Precision
+    from boardfront.protos.records import Normalised, Precision
 
-__all__ = ["MeasurementStore", "StoreError"]
+__all__ = ["MeasurementStore", "StoreError", "Trusted"]
 
 _IDS_A_QUERY = 500
 """Databases limit the parameters of one statement."""
@@ -33,6 +35,27 @@ _IDS_A_QUERY = 500
 _IN_QUARANTINE = (
     sa.exists().where(quarantines.c.measurement_id == measurements.c.id).correlate(measurements)
 )
+
+_RATIO_IN_QUARANTINE = (
+    sa.exists()
+    .where(quarantines.c.measurement_id == measurements.c.id, ~quarantines.c.times_only)
+    .correlate(measurements)
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Trusted:
+    """What one needs of a measurement to decide whether it can be measured again.
+
+    The fields are the store's columns of the same names.
+    """
+
+    id: int
+    purpose: Purpose
+    fingerprint: str
+    backend: str
+    backend_version: str
+    measurement_protocol_version: int
 
 
 class MeasurementStore:
@@ -115,25 +138,40 @@ class MeasurementStore:
             found.extend(self._read(query))
         return tuple(found)
 
-    def lookup(self, key: TimeKey, *, precision: Precision) -> Measurement | None:
+    def lookup(
+        self, key: TimeKey, *, precision: Precision, reference_sha256: str | None = None
+    ) -> Measurement | None:
         """Answer a time from what was measured.
 
         The rule: among the key's results that are not in quarantine, whose verdict is ok, whose
         interval is at least as narrow as asked and whose look was asked to be at least as long,
         the one with the narrowest relative interval; of equals the newest. Never chosen by the
-        time itself: the fastest of several is biased.
+        time itself: the fastest of several is biased. Without a reference only results of
+        subjects that were alone in their job count.
+
+        Args:
+            key: What the time shall be true for.
+            precision: The least that will do.
+            reference_sha256: Ask for the ratio to this reference: verdict, interval and
+                quarantine are then those of the ratio.
         """
         m = measurements.c
+        if reference_sha256 is None:
+            verdict, width = m.verdict, m.relative_half_width
+            fits = sa.and_(~m.sampled_in_turn, ~_IN_QUARANTINE)
+        else:
+            verdict, width = m.ratio_verdict, m.ratio_relative_half_width
+            fits = sa.and_(m.reference_sha256 == reference_sha256, ~_RATIO_IN_QUARANTINE)
         query = (
             _select()
             .where(
                 m.key_digest == key.digest,
-                m.verdict == Verdict.OK.value,
-                m.relative_half_width <= precision.relative_half_width,
+                verdict == Verdict.OK.value,
+                width <= precision.relative_half_width,
                 m.min_duration_s >= precision.min_duration_s,
-                ~_IN_QUARANTINE,
+                fits,
             )
-            .order_by(m.relative_half_width, m.created_unix_s.desc(), m.id.desc())
+            .order_by(width, m.created_unix_s.desc(), m.id.desc())
             .limit(1)
         )
         return next(iter(self._read(query)), None)
@@ -147,12 +185,62 @@ class MeasurementStore:
         )
         return tuple(self._read(query))
 
-    def quarantine(self, ids: Collection[int], reason: str) -> None:
+    def recent(
+        self,
+        *,
+        device_id: str,
+        key: TimeKey | None = None,
+        verdict: Verdict | None = None,
+        after_id: int = 0,
+        limit: int | None = None,
+    ) -> tuple[Measurement, ...]:
+        """Return what one device measured, newest first, failures and quarantined ones too.
+
+        Args:
+            device_id: Of the device itself, not of its kind.
+            key: Only of this key.
+            verdict: Only results of this verdict.
+            after_id: Only what was stored after this number.
+            limit: At most so many.
+        """
+        m = measurements.c
+        query = _select().where(m.device_id == device_id, m.id > after_id).order_by(m.id.desc())
+        if key is not None:
+            query = query.where(m.key_digest == key.digest)
+        if verdict is not None:
+            query = query.where(m.verdict == verdict.value)
+        return tuple(self._read(query if limit is None else query.limit(limit)))
+
+    def count_jobs(self, *, device_id: str, after_id: int = 0) -> int:
+        """Return how many jobs of a device were stored after a measurement's number."""
+        m = measurements.c
+        query = sa.select(sa.func.count(m.job_id.distinct())).where(
+            m.device_id == device_id, m.id > after_id
+        )
+        with self._transaction(writes=False) as connection:
+            return int(connection.execute(query).scalar_one())
+
+    def trusted(self, *, device_id: str) -> tuple[Trusted, ...]:
+        """Return what `lookup` may answer of one device's measurements, oldest first."""
+        m = measurements.c
+        alone = sa.and_(m.verdict == Verdict.OK.value, ~m.sampled_in_turn, ~_IN_QUARANTINE)
+        as_ratio = sa.and_(m.ratio_verdict == Verdict.OK.value, ~_RATIO_IN_QUARANTINE)
+        query = (
+            sa.select(*(m[field.name] for field in dataclasses.fields(Trusted)))
+            .where(m.device_id == device_id, sa.or_(alone, as_ratio))
+            .order_by(m.id)
+        )
+        with self._transaction(writes=False) as connection:
+            rows = connection.execute(query).mappings().all()
+        return tuple(Trusted(**{**row, "purpose": Purpose(row["purpose"])}) for row in rows)
+
+    def quarantine(self, ids: Collection[int], reason: str, *, times_only: bool = False) -> None:
         """Keep measurements from being looked up; all of `ids` or, on an error, none.
 
         Args:
             ids: Of stored measurements.
             reason: What showed that they cannot be trusted, for people.
+            times_only: Their ratios to a reference can still be trusted.
 
         Raises:
             WrongInputError: An id is not in the store.
@@ -161,7 +249,12 @@ class MeasurementStore:
             return
         now_unix_s = self._clock()
         rows = [
-            {"measurement_id": i, "created_unix_s": now_unix_s, "reason": reason}
+            {
+                "measurement_id": i,
+                "created_unix_s": now_unix_s,
+                "reason": reason,
+                "times_only": times_only,
+            }
             for i in sorted(set(ids))
         ]
         try:
@@ -216,6 +309,7 @@ def _to_row(measurement: Measurement) -> dict[str, object]:
         "subject_id": measurement.subject_id,
         "purpose": measurement.purpose.value,
         "outcome": outcome_to_json(measurement.outcome),
+        "sampled_in_turn": measurement.sampled_in_turn,
         **_outcome_columns(measurement),
     }
 
@@ -231,6 +325,20 @@ def _outcome_columns(measurement: Measurement) -> dict[str, object]:
         "interval_high_s": outcome.statistics.high_s,
         "relative_half_width": outcome.statistics.relative_half_width,
         "min_duration_s": outcome.precision.min_duration_s,
+        **_ratio_columns(outcome.normalised),
+    }
+
+
+def _ratio_columns(normalised: Normalised | None) -> dict[str, object]:
+    if normalised is None:
+        return {}
+    return {
+        "reference_sha256": normalised.reference_sha256,
+        "ratio": normalised.ratio,
+        "ratio_low": normalised.low,
+        "ratio_high": normalised.high,
+        "ratio_relative_half_width": normalised.relative_half_width,
+        "ratio_verdict": normalised.verdict.value,
     }
 
 
@@ -246,5 +354,6 @@ def _from_row(row: sa.RowMapping) -> Measurement:
         subject_id=row["subject_id"],
         purpose=Purpose(row["purpose"]),
         outcome=outcome_from_json(row["outcome"]),
+        sampled_in_turn=bool(row["sampled_in_turn"]),
         quarantined=bool(row["quarantined"]),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
 # At run time, because the journal's reader resolves the annotations.
@@ -18,30 +18,65 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Latency:
-    """A time as it was measured, and where the store has the rest of it."""
+    """A time as it was measured, and where the store has the rest of it.
+
+    Args:
+        median_s: Seconds a run; with a reference, the ratio times the reference's quiet time.
+        low_s: Of its 95 % interval.
+        high_s: Of its 95 % interval.
+        verdict: Whether that can be trusted.
+        measurement_id: In the store.
+        raw_median_s: What the clock said, where `median_s` was normalised by a reference.
+        attempts: How often it was measured before this one was kept.
+    """
 
     median_s: float
     low_s: float
     high_s: float
     verdict: Verdict
     measurement_id: int
+    raw_median_s: float | None = None
+    attempts: int = 1
+
+    @property
+    def relative_half_width(self) -> float:
+        """Half of the interval's width over the median."""
+        return (self.high_s - self.low_s) / 2 / self.median_s
 
     @classmethod
-    def of(cls, measurement: Measurement) -> Latency:
+    def of(cls, measurement: Measurement, *, quiet_s: float | None = None) -> Latency:
         """Return the gist of a stored result.
 
+        Args:
+            measurement: The result.
+            quiet_s: The reference's time on a quiet device; with it the ratio counts, without
+                it the time as it was.
+
         Raises:
-            ValueError: If it is a failure, or was not stored.
+            ValueError: If it is a failure, was not stored, or has no ratio where one is wanted.
         """
         result = measurement.result
         if result is None or measurement.id is None:
             raise ValueError("expected a stored result")
+        statistics = result.statistics
+        if quiet_s is None:
+            return cls(
+                median_s=statistics.median_s,
+                low_s=statistics.low_s,
+                high_s=statistics.high_s,
+                verdict=result.verdict,
+                measurement_id=measurement.id,
+            )
+        ratio = result.normalised
+        if ratio is None:
+            raise ValueError("expected a ratio to the reference")
         return cls(
-            median_s=result.statistics.median_s,
-            low_s=result.statistics.low_s,
-            high_s=result.statistics.high_s,
-            verdict=result.verdict,
+            median_s=ratio.ratio * quiet_s,
+            low_s=ratio.low * quiet_s,
+            high_s=ratio.high * quiet_s,
+            verdict=ratio.verdict,
             measurement_id=measurement.id,
+            raw_median_s=statistics.median_s,
         )
 
 
@@ -86,12 +121,12 @@ class Candidate:
 class LatencySource(Protocol):
     """Knows what architectures of one space cost on one target.
 
-    Guarantees: one answer an architecture; a failed measurement is an answer that holds a
-    Failure. Exceptions mean that nothing can be answered any more.
+    Guarantees: one answer an architecture; a failed measurement is an answer. Exceptions mean
+    that nothing can be answered any more.
     """
 
-    def time(self, encoding: str) -> Measurement:
-        """Return the stored measurement of one architecture."""
+    def latency(self, encoding: str) -> Latency | EvaluationFailure:
+        """Return the time of one architecture, or why there is none."""
 
 
 class CandidateEvaluator:
@@ -127,15 +162,11 @@ class CandidateEvaluator:
         latencies: dict[str, Latency] = {}
         failure = None
         for target, source in self._sources.items():
-            measurement = source.time(encoding)
-            if measurement.failure is not None:
-                failure = EvaluationFailure(
-                    message=measurement.failure.message,
-                    kind=measurement.failure.kind,
-                    target=target,
-                )
+            answer = source.latency(encoding)
+            if isinstance(answer, EvaluationFailure):
+                failure = replace(answer, target=target)
                 break
-            latencies[target] = Latency.of(measurement)
+            latencies[target] = answer
         return Candidate(
             encoding=encoding,
             estimator_state_id=self._estimator.state_id,

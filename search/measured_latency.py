@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from boardfront.latency_models.base import TimeRequest
+from boardfront.latency_models.base import ReferenceModel, TimeRequest
 from boardfront.latency_models.structure import structure_hash
-from boardfront.protos.records import Deadlines, Precision, Purpose, Task
+from boardfront.protos.records import Deadlines, FailureKind, Precision, Purpose, Task
+from boardfront.search.evaluation import EvaluationFailure, Latency
+from boardfront.search.verdicts import Reaction, VerdictPolicy, better
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from boardfront.latency_models.base import Measurement, Measurer
     from boardfront.search.space import NetworkSpace
@@ -18,13 +21,27 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TimingRule:
-    """What is timed, by what, and how closely."""
+    """What is timed, by what, how closely, and what is done with a time that is not ok.
+
+    Args:
+        task: What is timed.
+        backend: What executes it.
+        options: Of the backend.
+        cpus: Cores to run on; empty takes the device's default.
+        precision: When a look may stop.
+        deadlines: How long each phase may take.
+        start_below_c: Wait until the device is no hotter.
+        policy: By verdict.
+    """
 
     task: Task
     backend: str
     options: Mapping[str, str] = field(default_factory=dict)
+    cpus: str = ""
     precision: Precision = field(default_factory=Precision)
     deadlines: Deadlines = field(default_factory=Deadlines)
+    start_below_c: float | None = None
+    policy: VerdictPolicy = field(default_factory=VerdictPolicy)
 
 
 class MeasuredLatency:
@@ -35,28 +52,76 @@ class MeasuredLatency:
         measurer: Of the target's device.
         rule: What is timed.
         job_seed: Names the run, so that a resumed run meets its own jobs.
+        sleep: Lets seconds pass before a retry.
     """
 
     def __init__(
-        self, space: NetworkSpace, measurer: Measurer, rule: TimingRule, *, job_seed: str
+        self,
+        space: NetworkSpace,
+        measurer: Measurer,
+        rule: TimingRule,
+        *,
+        job_seed: str,
+        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._space = space
         self._measurer = measurer
         self._rule = rule
         self._job_seed = job_seed
+        self._sleep = sleep
+        self.reference: ReferenceModel | None = None
 
-    def time(self, encoding: str) -> Measurement:
-        """Measure one architecture, or answer from the store."""
-        (measurement,) = self._measurer.measure([self.request(encoding)])
-        return measurement
+    def latency(self, encoding: str) -> Latency | EvaluationFailure:
+        """Measure one architecture, or answer from the store.
 
-    def preflight(self, encoding: str) -> Measurement:
-        """Measure one architecture before anything long begins: does the whole chain work?"""
-        request = replace(
-            self.request(encoding), purpose=Purpose.AUDIT, job_seed=f"{self._job_seed} preflight"
+        A time that is not ok is measured again as the rule's policy says; of several the one
+        with the better verdict is kept, then the one with the narrower interval.
+        """
+        request = self.request(encoding)
+        kept: Latency | None = None
+        for attempt in range(self._rule.policy.retries + 1):
+            if attempt:
+                self._sleep(self._rule.policy.cool_down_s)
+                request = _again(request, f"{self._job_seed} retry {attempt}")
+            answer = self._answer(request)
+            if isinstance(answer, EvaluationFailure):
+                # A retry that fails takes nothing away from what was measured before.
+                return answer if kept is None else kept
+            kept = replace(better(kept, answer) if kept else answer, attempts=attempt + 1)
+            if self._rule.policy.reaction(answer.verdict) is not Reaction.RETRY:
+                break
+        if kept is None:
+            raise AssertionError("the first attempt answered")
+        if self._rule.policy.reaction(kept.verdict) is Reaction.DROP:
+            return EvaluationFailure(
+                message=f"dropped, as asked for times that are {kept.verdict.value}",
+                kind=FailureKind.UNSTABLE,
+            )
+        return kept
+
+    def alone(self, encoding: str, precision: Precision) -> Latency | EvaluationFailure:
+        """Measure one architecture without a reference: does the whole chain work?
+
+        The reference's quiet time comes from here.
+        """
+        plain = MeasuredLatency(
+            self._space,
+            self._measurer,
+            replace(self._rule, precision=precision),
+            job_seed=f"{self._job_seed} alone",
+            sleep=self._sleep,
         )
-        (measurement,) = self._measurer.measure([request])
-        return measurement
+        return plain.latency(encoding)
+
+    def reference_model(self, encoding: str, quiet_s: float) -> ReferenceModel:
+        """Return an architecture as what the others may be divided by."""
+        request = self.request(encoding)
+        return ReferenceModel(
+            model=request.model,
+            structure_hash=request.structure_hash,
+            quiet_s=quiet_s,
+            label=encoding,
+        )
 
     def request(self, encoding: str) -> TimeRequest:
         """Return the request for one architecture, with drawn weights."""
@@ -67,8 +132,35 @@ class MeasuredLatency:
             task=self._rule.task,
             backend=self._rule.backend,
             options=self._rule.options,
+            cpus=self._rule.cpus,
             precision=self._rule.precision,
             deadlines=self._rule.deadlines,
+            reference=self.reference,
+            start_below_c=self._rule.start_below_c,
             label=encoding,
             job_seed=self._job_seed,
         )
+
+    def _answer(self, request: TimeRequest) -> Latency | EvaluationFailure:
+        (measurement,) = self._measurer.measure([request])
+        return gist(measurement, request.reference)
+
+
+def gist(
+    measurement: Measurement, reference: ReferenceModel | None
+) -> Latency | EvaluationFailure:
+    """Return a measurement's time; with a reference the one that is normalised by it."""
+    result, failure = measurement.result, measurement.failure
+    if failure is not None:
+        return EvaluationFailure(message=failure.message, kind=failure.kind)
+    quiet_s = reference.quiet_s if reference else None
+    if quiet_s is not None and (result is None or result.normalised is None):
+        return EvaluationFailure(
+            message="the reference failed beside it: there is nothing to divide by",
+            kind=FailureKind.UNSTABLE,
+        )
+    return Latency.of(measurement, quiet_s=quiet_s)
+
+
+def _again(request: TimeRequest, job_seed: str) -> TimeRequest:
+    return replace(request, fresh=True, purpose=Purpose.RETRY, job_seed=job_seed)

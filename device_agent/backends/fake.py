@@ -36,7 +36,12 @@ _FAULTS = (
     "crash-load",
     "crash-run",
     "exit-without-result",
+    "device-lost",
     "noise",
+    "nan-times",
+    "infinite-times",
+    "clock-goes-back",
+    "clock-stands-still",
 )
 
 INFO = BackendInfo(
@@ -85,6 +90,32 @@ class VirtualClock:
     def sleep(self, duration_s: float) -> None:
         """Let time pass, at once."""
         self._now_s += duration_s
+
+
+_CLOCK_FAULTS = {
+    "nan-times": math.nan,
+    "infinite-times": math.inf,
+    "clock-goes-back": -1.0,
+    "clock-stands-still": 0.0,
+}
+"""What a second of a broken clock is."""
+
+
+class BrokenClock:
+    """A clock as no clock is, whose seconds are `second` long."""
+
+    def __init__(self, second: float) -> None:
+        self._second = second
+        self._now_s = 0.0
+
+    def now_s(self) -> float:
+        """Return what it shows."""
+        return self._now_s
+
+    def sleep(self, duration_s: float) -> None:
+        """Let time pass, or whatever this is."""
+        if duration_s > 0:
+            self._now_s += self._second * duration_s
 
 
 class FakeBackend:
@@ -147,6 +178,8 @@ class FakeBackend:
             )
             if self._options["sleep"] == "on":
                 self.clock = RealClock()
+        if self._options["fault"] in _CLOCK_FAULTS:
+            self.clock = BrokenClock(_CLOCK_FAULTS[self._options["fault"]])
         given = self._options["time_s"]
         self._time_s = float(given) if given else _structural_time_s(content)
 
@@ -168,6 +201,7 @@ _TYPED = {
     "invalid-artifact": FailureKind.INVALID_ARTIFACT,
     "unsupported": FailureKind.UNSUPPORTED,
     "out-of-memory": FailureKind.OUT_OF_MEMORY,
+    "device-lost": FailureKind.DEVICE_LOST,
 }
 
 

@@ -12,7 +12,7 @@ from boardfront.protos import agent_pb2, agent_pb2_grpc, codec, records
 from boardfront.protos.errors import BoardfrontError, WrongInputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterator, Mapping
 
     from boardfront.host.fleet.address import AgentAddress
 
@@ -120,7 +120,8 @@ class AgentClient:
 
         Args:
             job: What to measure.
-            artifacts: The bytes of the artifacts it names, by sha256.
+            artifacts: The bytes of the artifacts it names, by sha256; those that the agent has
+                may be left out.
             on_event: Told every event once, in order.
 
         Returns:
@@ -130,6 +131,7 @@ class AgentClient:
             DeviceUnreachableError: If the agent stays away for longer than `lost_after_s`.
             WrongInputError: If the agent refuses the job.
             JobCancelledError: If somebody cancelled the job.
+            ArtifactGoneError: If the agent lacks an artifact whose bytes were left out.
             JobForgottenError: If the job was acknowledged before: use another id.
         """
         follower = _Follower(on_event)
@@ -142,6 +144,14 @@ class AgentClient:
         if follower.state is not records.JobState.COMPLETED:
             raise JobCancelledError(f"job {job.job_id} was cancelled on its agent")
         return follower.answers
+
+    def missing(self, names: Collection[str]) -> frozenset[str]:
+        """Return which of these artifacts, named by sha256, the agent does not have."""
+        request = agent_pb2.FindMissingArtifactsRequest(sha256=list(names))
+        reply = self._retried(
+            lambda: self._stub().FindMissingArtifacts(request, timeout=_CALL_WITHIN_S)
+        )
+        return frozenset(reply.missing_sha256)
 
     def cancel(self, job_id: str) -> None:
         """End a job and let the agent forget it; an unknown one is as good as ended."""
@@ -278,6 +288,8 @@ class AgentClient:
 
     def _refused(self, error: grpc.RpcError) -> BoardfrontError:
         text = f"agent {self._connected_to}: {error.details()}"
+        if error.code() is grpc.StatusCode.FAILED_PRECONDITION:
+            return ArtifactGoneError(text)
         return WrongInputError(text) if error.code() in _WRONG else BoardfrontError(text)
 
     def _unreachable(self, error: grpc.RpcError) -> BoardfrontError:
@@ -291,6 +303,10 @@ class AgentClient:
 
 class JobCancelledError(BoardfrontError):
     """A job ended because somebody cancelled it."""
+
+
+class ArtifactGoneError(BoardfrontError):
+    """A job names an artifact that neither the agent has nor we do."""
 
 
 class JobForgottenError(BoardfrontError):

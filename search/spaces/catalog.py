@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 ENTRY_POINT_GROUP = "boardfront.spaces"
 
 SPACES: dict[str, str] = {
+    "etnas": "boardfront.search.spaces.etnas:EtnasSpace",
     "spos": "boardfront.search.spaces.spos:SposSpace",
 }
 

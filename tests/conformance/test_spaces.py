@@ -28,13 +28,16 @@ onnxruntime = pytest.importorskip("onnxruntime")
 class Case:
     """One space in one setting.
 
-    `parts` splits an encoding into the parts that crossover exchanges; `choices` is what each
-    part may be; `wrong` is no member.
+    `parts` splits an encoding into the parts that crossover exchanges, `steps` into those of
+    which a mutation changes exactly one. `drawn` takes parts of it each of which is any of
+    `choices` with the same chance. `wrong` is no member.
     """
 
     name: str
     settings: Mapping[str, object]
     parts: Callable[[str], tuple[str, ...]]
+    steps: Callable[[str], tuple[str, ...]]
+    drawn: Callable[[str], tuple[str, ...]]
     choices: tuple[str, ...]
     wrong: str
 
@@ -43,7 +46,54 @@ def _spos_parts(encoding: str) -> tuple[str, ...]:
     return tuple(encoding.replace("-", ""))
 
 
+def _etnas_parts(encoding: str) -> tuple[str, ...]:
+    block, channels, macro = encoding.split("_")
+    return (block, channels, *macro.split("-"))
+
+
+def _etnas_steps(encoding: str) -> tuple[str, ...]:
+    return tuple(encoding.split("_"))
+
+
+def _etnas_operators(encoding: str) -> tuple[str, ...]:
+    operators = encoding.partition("-")[0][::2]
+    return (operators[0], operators[-1])
+
+
 CASES = [
+    Case(
+        name="etnas",
+        settings={
+            "resolution": 32,
+            "classes": 10,
+            "in_channels": 1,
+            "channels": [16],
+            "last_channels": [16, 32],
+            "max_blocks": 6,
+        },
+        parts=_etnas_parts,
+        steps=_etnas_steps,
+        drawn=_etnas_operators,
+        choices=("0", "1", "2", "3", "4"),
+        wrong="02031-a04_16_1-1-1-1",
+    ),
+    Case(
+        name="etnas",
+        settings={
+            "resolution": 43,
+            "classes": 7,
+            "stem": "resnet",
+            "channels": [16, 32],
+            "last_channels": [32, 48, 64],
+            "min_blocks": 5,
+            "max_blocks": 7,
+        },
+        parts=_etnas_parts,
+        steps=_etnas_steps,
+        drawn=_etnas_operators,
+        choices=("0", "1", "2", "3", "4"),
+        wrong="020-_16_1-2-1-1",
+    ),
     Case(
         name="spos",
         settings={
@@ -56,6 +106,8 @@ CASES = [
             "last_channels": 32,
         },
         parts=_spos_parts,
+        steps=_spos_parts,
+        drawn=_spos_parts,
         choices=("3", "5", "7", "x"),
         wrong="33-3y",
     ),
@@ -69,6 +121,8 @@ CASES = [
             "last_channels": 24,
         },
         parts=_spos_parts,
+        steps=_spos_parts,
+        drawn=_spos_parts,
         choices=("3", "5", "7", "x"),
         wrong="3-33-3",
     ),
@@ -140,7 +194,7 @@ def test_sampling_is_uniform_at_every_part(
     case: Case, space: Space, rng: np.random.Generator
 ) -> None:
     draws = 2000
-    rows = [case.parts(space.sample(rng)) for _ in range(draws)]
+    rows = [case.drawn(space.sample(rng)) for _ in range(draws)]
     expected = draws / len(case.choices)
     for column in zip(*rows, strict=True):
         counts = Counter(column)
@@ -150,14 +204,14 @@ def test_sampling_is_uniform_at_every_part(
         assert all(abs(count - expected) < spread for count in counts.values())
 
 
-def test_mutation_is_another_member_one_part_away(
+def test_mutation_is_another_member_one_step_away(
     case: Case, space: Space, rng: np.random.Generator
 ) -> None:
     for _ in range(200):
         parent = space.sample(rng)
         child = space.mutate(parent, rng)
         space.validate(child)
-        pairs = zip(case.parts(parent), case.parts(child), strict=True)
+        pairs = zip(case.steps(parent), case.steps(child), strict=True)
         assert sum(before != after for before, after in pairs) == 1
 
 

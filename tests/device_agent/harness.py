@@ -18,7 +18,9 @@ from typing import TYPE_CHECKING, TypeVar
 import grpc
 import psutil
 
+from boardfront.device_agent import sysfs
 from boardfront.device_agent.agent import Agent
+from boardfront.device_agent.artifacts import ArtifactLimits
 from boardfront.device_agent.server import start_server
 from boardfront.protos import agent_pb2, agent_pb2_grpc, codec, records
 
@@ -199,10 +201,19 @@ def is_sampling(event: records.JobEvent) -> bool:
 
 @contextlib.contextmanager
 def serving(
-    state: Path, *, address: str = "127.0.0.1:0", artifact_limit_bytes: int = 1 << 30
+    state: Path,
+    *,
+    address: str = "127.0.0.1:0",
+    artifact_limit_bytes: int = 1 << 30,
+    root: Path = sysfs.ROOT,
 ) -> Iterator[tuple[Agent, Wire]]:
     """Run an agent and its server in this process."""
-    agent = Agent(state, name="bench", artifact_limit_bytes=artifact_limit_bytes)
+    agent = Agent(
+        state,
+        name="bench",
+        artifact_limits=ArtifactLimits(one_bytes=artifact_limit_bytes),
+        root=root,
+    )
     agent.start()
     server, port = start_server(agent, address)
     wire = Wire(f"127.0.0.1:{port}")
@@ -217,8 +228,11 @@ def serving(
 class AgentProcess:
     """`boardfront-agent serve` in a process of its own."""
 
-    def __init__(self, state: Path, *, listen: str = "127.0.0.1:0") -> None:
+    def __init__(
+        self, state: Path, *, listen: str = "127.0.0.1:0", options: Sequence[str] = ()
+    ) -> None:
         self.state = state
+        self._options = options
         self._listen = listen
         self.address = ""
         self._process: subprocess.Popen[str] | None = None
@@ -244,6 +258,7 @@ class AgentProcess:
                 [
                     *(sys.executable, "-m", "boardfront.device_agent.cli", "serve"),
                     *("--listen", self.address or self._listen, "--state", str(self.state)),
+                    *self._options,
                 ],
                 stdout=subprocess.PIPE,
                 stderr=log,

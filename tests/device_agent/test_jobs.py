@@ -24,6 +24,8 @@ from tests.device_agent.harness import (
     until,
 )
 
+from boardfront.device_agent.journal import JobFolder
+from boardfront.device_agent.stored_job import StoredJob
 from boardfront.protos import agent_pb2, codec, records
 from boardfront.protos.records import FailureKind, JobState, Phase
 
@@ -257,6 +259,59 @@ def test_jobs_wait_for_their_turn_and_know_their_place(wire: Wire) -> None:
     wire.cancel(jobs[0].job_id)
     assert "s0" in answers(list(wire.watch(jobs[2].job_id)))
     assert wire.describe().queued_jobs == 0
+
+
+def test_who_waits_hears_of_every_step_forward(wire: Wire) -> None:
+    quick = programme()
+    wire.upload(_HANGING)
+    wire.upload(quick)
+    blocking = [make_job(_HANGING) for _ in range(3)]
+    last = make_job(quick)
+    for job in (*blocking, last):
+        wire.submit(job)
+    # Also of a job that ends in the middle of the queue.
+    for job in (blocking[1], blocking[0], blocking[2]):
+        wire.cancel(job.job_id)
+    events = list(wire.watch(last.job_id))
+    places = [e.body.position for e in events if isinstance(e.body, records.Queued)]
+    assert places == [3, 2, 1, 0]
+    assert [event.index for event in events] == list(range(len(events)))
+    for start in range(len(places)):
+        assert list(wire.watch(last.job_id, start)) == events[start:]
+
+
+def test_a_long_queue_is_told_in_steps(tmp_path: Path) -> None:
+    waiting = StoredJob(make_job(programme(), job_id="j"), JobFolder(tmp_path / "j"))
+    waiting.folder.create(waiting.job)
+    waiting.enter(1000)
+    for ahead in range(999, -1, -1):
+        waiting.move_up(ahead)
+        waiting.move_up(ahead)
+    places = [
+        e.body.position for e in waiting.events_from(0) if isinstance(e.body, records.Queued)
+    ]
+    assert places[-17:] == list(range(16, -1, -1))
+    assert places[0] == 1000
+    assert len(places) < 80
+    assert all(now > then - max(2, then // 8) - 1 for then, now in itertools.pairwise(places))
+
+
+def test_a_finished_jobs_events_are_not_kept_in_memory_and_come_back_the_same(
+    shared: tuple[Agent, Wire],
+) -> None:
+    agent, wire = shared
+    content = programme()
+    job = make_job(content)
+    events = wire.run(job, content)
+    entry = agent.jobs._entries[job.job_id]
+    assert entry._events is None
+    assert list(entry.events_from(0)) == events
+    path = agent.jobs._folder / job.job_id / "events.jsonl"
+    path.rename(path.with_suffix(".gone"))
+    code, _ = refusal(lambda: list(wire.watch(job.job_id)))
+    assert code is not grpc.StatusCode.NOT_FOUND
+    path.with_suffix(".gone").rename(path)
+    assert list(wire.watch(job.job_id)) == events
 
 
 def test_a_job_that_waited_too_long_fails_typed(wire: Wire) -> None:

@@ -25,8 +25,8 @@ from tests.device_agent.harness import (
 )
 
 from boardfront.device_agent.agent import Agent
-from boardfront.device_agent.journal import JobFolder, read_all
-from boardfront.protos import records
+from boardfront.device_agent.journal import AcknowledgedIds, JobFolder, read_all
+from boardfront.protos import agent_pb2, records
 from boardfront.protos.errors import BoardfrontError
 from boardfront.protos.records import JobState, Phase
 
@@ -116,6 +116,52 @@ def test_a_job_killed_before_its_last_event_is_completed_not_run(tmp_path: Path)
     _write_events(tmp_path / "jobs" / job.job_id, events[:-1])
     with serving(tmp_path) as (_, wire):
         assert [e.body for e in wire.watch(job.job_id)] == [e.body for e in events]
+
+
+def test_an_acknowledged_job_is_not_run_again_by_the_next_agent(tmp_path: Path) -> None:
+    content = programme()
+    job, cancelled = make_job(content), make_job(programme(fault="hang-run"))
+    with serving(tmp_path) as (_, wire):
+        wire.run(job, content)
+        wire.acknowledge(job.job_id)
+        wire.submit(cancelled, programme(fault="hang-run"))
+        wire.cancel(cancelled.job_id)
+        wire.acknowledge(cancelled.job_id)
+    with serving(tmp_path) as (_, wire):
+        reply = wire.submit(job)
+        assert (reply.created, reply.state) == (False, agent_pb2.JOB_STATE_ACKNOWLEDGED)
+        wire.acknowledge(job.job_id)
+        assert wire.submit(cancelled).created
+        wire.cancel(cancelled.job_id)
+
+
+def test_acknowledged_and_killed_before_the_folder_was_gone(tmp_path: Path) -> None:
+    content = programme()
+    job = make_job(content)
+    with serving(tmp_path) as (_, wire):
+        wire.run(job, content)
+    AcknowledgedIds(tmp_path / "jobs").add(job.job_id)
+    with serving(tmp_path) as (_, wire):
+        assert refusal(lambda: list(wire.watch(job.job_id)))[0] is grpc.StatusCode.NOT_FOUND
+        assert not (tmp_path / "jobs" / job.job_id).exists()
+
+
+def test_only_the_latest_acknowledged_ids_are_kept_and_a_torn_one_is_none(
+    tmp_path: Path,
+) -> None:
+    ids = AcknowledgedIds(tmp_path, limit=5)
+    for number in range(23):
+        ids.add(f"job-{number}")
+    path = tmp_path / "acknowledged.txt"
+    assert len(path.read_text().splitlines()) <= 10
+    with path.open("a") as file:
+        file.write("job-torn")
+    again = AcknowledgedIds(tmp_path, limit=5)
+    again.add("job-next")
+    for found in (again, AcknowledgedIds(tmp_path, limit=5)):
+        assert [f"job-{n}" in found for n in (17, 18, 19, 22)] == [False, False, True, True]
+        assert "job-torn" not in found
+        assert "job-next" in found
 
 
 def test_a_torn_last_line_is_cut(tmp_path: Path) -> None:

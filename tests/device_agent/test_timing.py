@@ -89,7 +89,6 @@ def test_a_window_drops_its_first_sample_and_averages_the_inner_loop() -> None:
     bench = _Bench([9.0, 9.0, 1.0, 3.0, 5.0, 7.0])
     plan = timing.WindowPlan(loops=2, samples=2, gap_s=0.25)
     assert timing.take_window(bench.run, bench, plan) == (2.0, 6.0)
-    assert bench.slept_s == [0.25]
     assert bench.runs == 6
 
 
@@ -102,13 +101,18 @@ def test_a_sample_is_long_against_the_timer(steady_s: float, loops: int) -> None
     assert plan.loops * steady_s >= timing.MIN_SAMPLE_S * 0.999
 
 
-def test_six_windows_and_their_gaps_cover_the_asked_duration() -> None:
-    precision = Precision(min_duration_s=2.4)
+def test_sixteen_windows_and_their_gaps_cover_the_asked_duration() -> None:
+    precision = Precision(min_duration_s=3.2)
     plan = timing.plan_windows(0.001, precision, alone=True)
-    assert plan.gap_s == pytest.approx(0.2)
-    assert plan.samples * plan.loops * 0.001 == pytest.approx(0.2)
+    window_s = plan.samples * plan.loops * 0.001
+    assert window_s == pytest.approx(0.1)
+    # The untimed sample, 5 ms, is part of it.
+    assert plan.gap_s + 0.005 + window_s == pytest.approx(3.2 / 16)
     together = timing.plan_windows(0.001, precision, alone=False)
     assert (together.gap_s, together.samples) == (0.0, plan.samples)
+    assert timing.plan_windows(
+        0.001, Precision(min_duration_s=3.2, min_windows=32), alone=True
+    ).samples == pytest.approx(plan.samples / 2)
 
 
 def test_a_window_has_three_samples_even_of_a_slow_task() -> None:
@@ -117,7 +121,7 @@ def test_a_window_has_three_samples_even_of_a_slow_task() -> None:
 
 def test_a_quick_look_still_takes_four_full_samples_a_window() -> None:
     plan = timing.plan_windows(0.005, Precision(min_duration_s=0.01), alone=True)
-    assert (plan.loops, plan.samples) == (1, 4)
+    assert (plan.loops, plan.samples, plan.gap_s) == (1, 4, 0.0)
 
 
 def _statistics(half_width: float, windows: int) -> Statistics | None:
@@ -132,12 +136,15 @@ def _statistics(half_width: float, windows: int) -> Statistics | None:
 @pytest.mark.parametrize(
     ("half_width", "windows", "elapsed_s", "enough"),
     [
-        (0.009, 6, 2.0, True),
-        (0.009, 6, 1.8, True),  # gaps are rounded: 90 % of the duration will do
-        (0.009, 6, 1.7, False),
-        (0.011, 6, 2.0, False),
+        (0.009, 16, 2.0, True),
+        (0.009, 16, 1.8, True),  # gaps are rounded: 90 % of the duration will do
+        (0.009, 16, 1.7, False),
+        (0.011, 16, 2.0, False),
         (0.009, 5, 9.0, False),
-        (0.009, 7, 2.0, True),
+        (0.009, 7, 9.0, False),  # too few to tell whether they are correlated
+        (0.009, 8, 2.0, True),
+        (0.009, 9, 2.0, False),  # no look
+        (0.009, 11, 2.0, True),
     ],
 )
 def test_the_stop_rule(*, half_width: float, windows: int, elapsed_s: float, enough: bool) -> None:
@@ -146,7 +153,37 @@ def test_the_stop_rule(*, half_width: float, windows: int, elapsed_s: float, eno
     assert found is enough
 
 
-def test_more_windows_than_six_may_be_asked_for() -> None:
+def test_more_windows_than_eight_may_be_asked_for() -> None:
     statistics = _statistics(0.001, 8)
     asked = Precision(min_windows=9)
     assert not timing.is_enough(statistics, asked, windows=8, elapsed_s=60.0)
+    assert timing.is_enough(statistics, asked, windows=11, elapsed_s=60.0)
+
+
+def _progress(windows: int = 9, run_s: float = 1.0, run_left_s: float = 29.0) -> timing.Progress:
+    return timing.Progress(windows=windows, elapsed_s=2.7, run_s=run_s, run_left_s=run_left_s)
+
+
+def test_a_look_stops_when_it_may_and_goes_on_when_it_is_wide() -> None:
+    assert timing.should_stop(_statistics(0.009, 8), Precision(), _progress(8))
+    assert not timing.should_stop(_statistics(0.011, 8), Precision(), _progress(8))
+    assert not timing.should_stop(None, Precision(), _progress(8))
+
+
+def test_a_look_leaves_room_before_the_deadline() -> None:
+    # Windows of 0.3 s: two of them are kept free where there is a result to lose.
+    wide = _statistics(0.02, 9)
+    assert not timing.should_stop(wide, Precision(), _progress(run_left_s=0.61))
+    assert timing.should_stop(wide, Precision(), _progress(run_left_s=0.59))
+    assert not timing.should_stop(None, Precision(), _progress(run_left_s=0.31))
+    assert timing.should_stop(None, Precision(), _progress(run_left_s=0.29))
+
+
+def test_patience_ends_a_wide_look_and_later_one_without_any_interval() -> None:
+    asked = Precision(max_duration_s=4.0)
+    wide = _statistics(0.02, 9)
+    assert not timing.should_stop(wide, asked, _progress(run_s=3.9))
+    assert timing.should_stop(wide, asked, _progress(run_s=4.0))
+    assert not timing.should_stop(None, asked, _progress(run_s=15.9))
+    assert timing.should_stop(None, asked, _progress(run_s=16.0))
+    assert not timing.should_stop(None, asked, _progress(windows=5, run_s=16.0))

@@ -163,10 +163,11 @@ def test_devices(boardfront: Command, device: str) -> None:
 def test_space_list(boardfront: Command) -> None:
     code, out, told = boardfront("space", "list")
     assert (code, told) == (0, "")
-    assert out.startswith("spos: ")
-    (content,) = json.loads(boardfront("space", "list", "--json")[1])
-    assert content["name"] == "spos"
-    assert {setting["name"] for setting in content["settings"]} >= {"resolution", "stages"}
+    assert "\nspos: " in f"\n{out}"
+    listed = json.loads(boardfront("space", "list", "--json")[1])
+    content = {one["name"]: {s["name"] for s in one["settings"]} for one in listed}
+    assert content["spos"] >= {"resolution", "stages"}
+    assert content["etnas"] >= {"resolution", "stem"}
 
 
 def test_space_show(boardfront: Command, finished: Place) -> None:

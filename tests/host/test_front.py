@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.latency_models import samples
 
-from boardfront.host.finalists import WholeTime, combine
+from boardfront.host.finalists import RoundPlan, WholeTime, combine
 from boardfront.host.front import (
     FrontMember,
     FrontReport,
@@ -18,12 +20,14 @@ from boardfront.host.front import (
     write_csv,
     write_json,
 )
-from boardfront.latency_models.base import Measurement
+from boardfront.latency_models.base import Measurement, ReferenceModel
 from boardfront.latency_models.key import TimeKey
 from boardfront.protos.records import (
     Failure,
     FailureKind,
+    Normalised,
     Purpose,
+    Result,
     Task,
     Verdict,
 )
@@ -178,29 +182,80 @@ def _failed() -> Measurement:
     )
 
 
-def test_combine_takes_the_middle_and_the_worst(monkeypatch: pytest.MonkeyPatch) -> None:
-    gists = [
-        _latency(0.9, 0.05, number=1),
-        _latency(1.0, 0.3, Verdict.DRIFTED, number=2),
-        _latency(1.4, 0.05, Verdict.UNSTABLE, number=3),
+_PLAN = RoundPlan(target="pi", processes=3, job_seed="run")
+
+
+def _process(median_s: float, half: float, verdict: Verdict, number: int) -> Measurement:
+    outcome = samples.result(median_s=median_s, relative_half_width=half, verdict=verdict)
+    return replace(samples.measurement(outcome), id=number, purpose=Purpose.FINALIST)
+
+
+def test_combine_takes_the_middle_and_the_worst() -> None:
+    processes = [
+        _process(0.9, 0.05, Verdict.OK, 1),
+        _process(1.0, 0.3, Verdict.DRIFTED, 2),
+        _process(1.4, 0.05, Verdict.UNSTABLE, 3),
     ]
-    left = iter(gists)
-    monkeypatch.setattr(Latency, "of", lambda _: next(left))
-    ok = [_NoFailure()] * 3
-    whole = combine("net", ok, target="pi")  # type: ignore[arg-type]
-    assert whole.latency == Latency(
-        median_s=1.0, low_s=0.7, high_s=1.45, verdict=Verdict.DRIFTED, measurement_id=2
-    )
+    whole = combine("net", processes, _PLAN)
+    assert whole.latency is not None
+    assert whole.latency.verdict is Verdict.DRIFTED
+    assert whole.latency.measurement_id == 2
+    assert (whole.latency.low_s, whole.latency.high_s) == pytest.approx((0.7, 1.47))
     assert whole.process_medians_s == (0.9, 1.0, 1.4)
     assert whole.measurement_ids == (1, 2, 3)
 
 
-class _NoFailure:
-    failure = None
+def test_with_a_reference_the_ratio_times_its_quiet_time_counts() -> None:
+    reference = ReferenceModel(model=b"net", structure_hash="r", quiet_s=0.002)
+    processes = [
+        replace(one, outcome=replace(_result_of(one), normalised=_normalised(ratio)))
+        for one, ratio in (
+            (_process(0.9, 0.05, Verdict.CONTENDED, 1), 0.5),
+            (_process(1.3, 0.05, Verdict.CONTENDED, 2), 0.6),
+        )
+    ]
+    whole = combine("net", processes, replace(_PLAN, reference=reference))
+    assert whole.latency is not None
+    assert whole.process_medians_s == (0.001, 0.0012)
+    assert whole.latency.median_s == pytest.approx(0.0011)
+    assert whole.latency.raw_median_s == pytest.approx(1.1)
+    assert whole.latency.verdict is Verdict.OK
+
+
+def test_without_the_ratio_that_was_asked_for_there_is_no_time() -> None:
+    reference = ReferenceModel(model=b"net", structure_hash="r", quiet_s=0.002)
+    process = _process(0.9, 0.05, Verdict.OK, 1)
+    whole = combine("net", [process], replace(_PLAN, reference=reference))
+    assert whole.latency is None
+    assert whole.failure is not None
+    assert "the reference failed" in whole.failure.message
+
+
+def _result_of(measurement: Measurement) -> Result:
+    assert measurement.result is not None
+    return measurement.result
+
+
+def _normalised(ratio: float) -> Normalised:
+    return Normalised(
+        reference_subject_id="reference",
+        reference_sha256="r",
+        ratio=ratio,
+        low=ratio * 0.99,
+        high=ratio * 1.01,
+        windows=6,
+        merged=1,
+        autocorrelation=None,
+        elasticity=None,
+        reference_median_s=0.003,
+        reference_quiet_s=0.002,
+        verdict=Verdict.OK,
+        evidence=(),
+    )
 
 
 def test_one_failed_process_fails_the_finalist() -> None:
-    whole = combine("net", [_failed()], target="pi")
+    whole = combine("net", [_failed()], _PLAN)
     assert whole.latency is None
     assert whole.failure == EvaluationFailure(
         message="no room", kind=FailureKind.OUT_OF_MEMORY, target="pi"

@@ -138,7 +138,7 @@ def test_invalid_encodings(boardfront: Command, encoding: str, expected: tuple[s
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (("space", "show", "sops", "35"), "unknown space 'sops': known are spos"),
+        (("space", "show", "sops", "35"), "unknown space 'sops': known are etnas, spos"),
         (("space", "show", "spos", "35", "--set", "stages"), "--set 'stages': expected KEY=VALUE"),
         (("space", "show", "spos", "35", "--set", "stage=1"), "stage"),
         (("measur",), "measur"),

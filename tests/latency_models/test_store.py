@@ -23,7 +23,7 @@ from boardfront.latency_models.store import MeasurementStore, StoreError
 from boardfront.latency_models.store_engine import VERSION_TABLE, open_engine
 from boardfront.latency_models.store_schema import metadata
 from boardfront.protos.errors import WrongInputError
-from boardfront.protos.records import Precision, Verdict
+from boardfront.protos.records import Normalised, Precision, Purpose, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -125,6 +125,82 @@ def test_quarantine_hides_from_lookup_and_deletes_nothing(store: MeasurementStor
     assert [m.quarantined for m in store.history(samples.KEY)] == [True, False]
 
 
+def _of_device(
+    store: MeasurementStore, number: int, device_id: str = "device-1", **changes: Any
+) -> int:
+    made = dataclasses.replace(
+        samples.measurement(job_id=f"job-{number}"), device_id=device_id, **changes
+    )
+    stored = store.append(made)
+    assert stored.id is not None
+    return stored.id
+
+
+def test_recent_is_of_one_device_newest_first(store: MeasurementStore) -> None:
+    other_key = dataclasses.replace(samples.KEY, backend="fake")
+    first, second = _of_device(store, 1), _of_device(store, 2, key=other_key)
+    _of_device(store, 3, device_id="device-2")
+    failed = _of_device(store, 4, outcome=samples.failure())
+    store.quarantine([first], "drift")
+    assert [m.id for m in store.recent(device_id="device-1")] == [failed, second, first]
+    assert [m.id for m in store.recent(device_id="device-1", limit=2)] == [failed, second]
+    assert [m.id for m in store.recent(device_id="device-1", after_id=second)] == [failed]
+    assert [m.id for m in store.recent(device_id="device-1", key=other_key)] == [second]
+    assert [m.id for m in store.recent(device_id="device-1", verdict=Verdict.OK)] == [second, first]
+    assert store.recent(device_id="device-3") == ()
+
+
+def test_jobs_are_counted_and_not_their_subjects(store: MeasurementStore) -> None:
+    first = _of_device(store, 1)
+    _of_device(store, 2)
+    _of_device(store, 2, subject_id="s1")
+    _of_device(store, 3)
+    _of_device(store, 4, device_id="device-2")
+    assert store.count_jobs(device_id="device-1") == 3
+    assert store.count_jobs(device_id="device-1", after_id=first) == 2
+    assert store.count_jobs(device_id="device-3") == 0
+
+
+def _normalised(verdict: Verdict) -> Normalised:
+    return Normalised(
+        reference_subject_id="reference",
+        reference_sha256="c" * 64,
+        ratio=2.0,
+        low=1.99,
+        high=2.01,
+        windows=9,
+        merged=1,
+        autocorrelation=None,
+        elasticity=1.0,
+        reference_median_s=0.001,
+        reference_quiet_s=None,
+        verdict=verdict,
+        evidence=(),
+    )
+
+
+def test_what_is_trusted_is_what_lookups_answer(store: MeasurementStore) -> None:
+    alone, hidden = _of_device(store, 1), _of_device(store, 2)
+    unstable = samples.result(verdict=Verdict.UNSTABLE)
+    _of_device(store, 3, outcome=unstable)
+    _of_device(store, 4, outcome=samples.failure())
+    # Sampled in turn: no time of its own, but its ratio may be good.
+    _of_device(store, 5, sampled_in_turn=True)
+    good = dataclasses.replace(unstable, normalised=_normalised(Verdict.OK))
+    bad = dataclasses.replace(samples.result(), normalised=_normalised(Verdict.DRIFTED))
+    ratio = _of_device(store, 6, sampled_in_turn=True, outcome=good)
+    _of_device(store, 7, sampled_in_turn=True, outcome=bad)
+    gone = _of_device(store, 8, sampled_in_turn=True, outcome=good)
+    _of_device(store, 9, device_id="device-2")
+    store.quarantine([hidden, ratio], "drift", times_only=True)
+    store.quarantine([gone], "a wrong model")
+    found = store.trusted(device_id="device-1")
+    assert [one.id for one in found] == [alone, ratio]
+    assert found[0].fingerprint == samples.KEY.fingerprint
+    assert (found[0].backend, found[0].backend_version) == ("onnxruntime", "1.18")
+    assert found[0].purpose is Purpose.CANDIDATE
+
+
 def test_quarantine_of_an_unknown_id_changes_nothing(store: MeasurementStore) -> None:
     known = _add(store, 1)
     with pytest.raises(WrongInputError, match=r"got \[1, 99\] of which at least one is not in"):
@@ -179,9 +255,10 @@ def test_the_file_of_revision_1_is_read(tmp_path: Path) -> None:
     path = tmp_path / "old.db"
     shutil.copy(_FIXTURES / "store_revision_0001.db", path)
     with MeasurementStore(path) as store:
-        history = store.history(samples.KEY)
+        key = dataclasses.replace(samples.KEY, measurement_protocol_version=1)
+        history = store.history(key)
         assert [m.quarantined for m in history] == [False, True, False]
-        assert dataclasses.replace(history[0], id=None) == samples.measurement()
+        assert dataclasses.replace(history[0], id=None) == samples.measurement(key=key)
         assert history[2].failure == samples.failure()
         assert _add(store, 4) == 4
 
@@ -193,7 +270,7 @@ def test_a_newer_file_is_refused(tmp_path: Path) -> None:
     connection.execute(f"update {VERSION_TABLE} set version_num = '0999'")  # noqa: S608
     connection.commit()
     connection.close()
-    with pytest.raises(WrongInputError, match=r"revision 0001 or older, got 0999: a newer board"):
+    with pytest.raises(WrongInputError, match=r"revision 0002 or older, got 0999: a newer board"):
         MeasurementStore(path)
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from boardfront.protos import statistics
+from boardfront.protos.intervals import is_look, median_interval, sample_autocorrelation
 from boardfront.protos.records import Circumstances, Precision, Statistics, Verdict, Window
 
 if TYPE_CHECKING:
@@ -44,6 +45,19 @@ def _windows(medians: Sequence[float], samples: int = 3) -> list[Window]:
         Window(start_s=float(i), loops=1, samples_s=(value,) * samples)
         for i, value in enumerate(medians)
     ]
+
+
+def _noise_windows(correlation: float, count: int, samples: int = 8) -> list[Window]:
+    """Windows of normal noise of 1 % whose samples are correlated."""
+    draw, state, made = random.Random(11), 0.0, []  # noqa: S311
+    for i in range(count):
+        values = []
+        for _ in range(samples):
+            shock = math.sqrt(1 - correlation**2) * draw.gauss(0.0, 1.0)
+            state = correlation * state + shock
+            values.append(1.0 + 0.01 * state)
+        made.append(Window(start_s=float(i), loops=1, samples_s=tuple(values)))
+    return made
 
 
 def _summary(medians: Sequence[float]) -> Statistics:
@@ -144,7 +158,7 @@ def test_a_summary_by_hand() -> None:
 
 
 def test_outliers_are_counted_and_kept() -> None:
-    windows = _windows([1.0, 1.01, 0.99, 1.0, 1.01, 0.99, 1.0])
+    windows = [Window(start_s=float(i), loops=1, samples_s=(0.99, 1.0, 1.01)) for i in range(7)]
     windows.append(Window(start_s=8.0, loops=1, samples_s=(1.0, 1.0, 50.0)))
     found = statistics.summarize(windows)
     assert found is not None
@@ -166,27 +180,40 @@ def test_one_wild_sample_does_not_move_the_interval() -> None:
         assert (found.low_s, found.high_s) == (1.0, 1.0)
 
 
-def test_correlated_windows_are_merged() -> None:
-    # Steps of four windows: lag-1 is 15/28. Pairs of them: 1 1 2 2 ... 1 1, whose lag-1 is 1/14 by
-    # hand, which is under the limit of 0.35.
-    steps = [value for value in (1.0, 2.0, 1.0, 2.0, 1.0, 2.0, 1.0) for _ in range(4)]
-    assert statistics.autocorrelation(steps) == pytest.approx(15 / 28)
-    found = _summary(steps)
-    assert (found.merged, found.windows, found.samples) == (2, 28, 84)
-    assert found.autocorrelation == pytest.approx(1 / 14)
-    # 14 groups, so ranks 3 and 12 of eight ones and six twos.
-    assert (found.low_s, found.high_s) == (1.0, 2.0)
+def test_many_windows_are_merged_into_few() -> None:
+    windows = _noise_windows(0.0, 48)
+    for count, merged in ((23, 1), (24, 2), (46, 2), (47, 4), (48, 4)):
+        found = statistics.summarize(windows[:count], final=True)
+        assert found is not None
+        assert (found.merged, found.windows, found.samples) == (merged, count, 8 * count)
 
 
-def test_a_last_group_without_partner_stays() -> None:
-    steps = [(value,) for value in (1.0, 2.0, 1.0, 2.0, 1.0, 2.0, 1.0) for _ in range(4)]
-    groups, merged = statistics._independent_groups([*steps, (1.0,)])
-    assert merged == 2
-    assert [len(group) for group in groups] == [2] * 14 + [1]
+def test_a_merged_windows_value_is_the_median_of_all_its_samples() -> None:
+    # Pairs (1 2 9), (3 4 5): 3.5, not the mean or median of 2 and 4. The last is without partner.
+    windows = [
+        Window(start_s=float(i), loops=1, samples_s=(3.0, 4.0, 5.0) if i % 2 else (1.0, 2.0, 9.0))
+        for i in range(25)
+    ]
+    found = statistics.summarize(windows)
+    assert found is not None
+    assert found.merged == 2
+    assert (found.low_s, found.median_s, found.high_s) == (3.5, 3.5, 3.5)
+
+
+def test_correlation_widens_the_interval() -> None:
+    # 22 windows, ranks 6 and 17 if independent. Blocks of windows at two levels: ranks go out.
+    quiet = [1.0 + i / 1000 for i in range(22)]
+    random.Random(3).shuffle(quiet)  # noqa: S311
+    slow = sorted(quiet[:11]) + sorted(quiet[11:], reverse=True)
+    found = [_summary(quiet), statistics.summarize(_windows(slow), final=True)]
+    assert found[1] is not None
+    assert found[1].autocorrelation is not None
+    assert found[1].autocorrelation > 0.35
+    assert found[1].relative_half_width > 1.5 * found[0].relative_half_width
 
 
 def test_a_plain_trend_gives_no_interval_of_too_few() -> None:
-    # Six windows on a line are merged to three, and three are too few.
+    # Six windows on a line: the extremes hold the median of independent values only.
     assert statistics.autocorrelation([1, 2, 3, 4, 5, 6]) == pytest.approx(0.5)
     assert statistics.summarize(_windows([1, 2, 3, 4, 5, 6])) is None
 
@@ -197,7 +224,8 @@ def test_a_finished_measurement_on_a_moving_level_keeps_its_interval_and_says_so
     assert statistics.summarize(windows) is None
     found = statistics.summarize(windows, final=True)
     assert found is not None
-    assert found.merged == 4
+    assert found.merged == 2
+    assert (found.low_s, found.high_s) == pytest.approx((1.0025, 1.1925))
     assert found.autocorrelation is not None
     assert found.autocorrelation > 0.35
     judgement = statistics.judge(found, Precision(), windows, Circumstances())
@@ -215,6 +243,47 @@ def test_a_narrow_interval_of_correlated_windows_is_not_ok() -> None:
 
 def test_uncorrelated_windows_are_left_alone() -> None:
     assert _summary([1.0, 1.1] * 5).merged == 1
+
+
+@pytest.mark.parametrize("correlation", [0.0, 0.3, 0.6, 0.9])
+def test_the_correlation_of_samples_is_found(correlation: float) -> None:
+    # 200 windows of 50: 9,800 pairs, a standard error of agreement of 0.01 at independence and,
+    # for the correlation in the samples themselves, some three times that at 0.9.
+    kept = [window.samples_s for window in _noise_windows(correlation, 200, 50)]
+    middle = standard.median(sample for samples in kept for sample in samples)
+    found = sample_autocorrelation(kept, middle)
+    assert found == pytest.approx(correlation, abs=0.05)
+    wild = [(9.0, *samples[1:]) if i % 10 == 0 else samples for i, samples in enumerate(kept)]
+    assert sample_autocorrelation(wild, middle) == pytest.approx(correlation, abs=0.05)
+
+
+@pytest.mark.parametrize(
+    ("inflation", "interval"),
+    [(0.5, (6.0, 17.0)), (1.0, (6.0, 17.0)), (2.0, (4.0, 19.0)), (100.0, None)],
+)
+def test_inflation_moves_the_ranks_outwards(
+    inflation: float, interval: tuple[float, float] | None
+) -> None:
+    # 22 values: rank 6 holds 98.31 %, rank 7 94.75 %, so 95 % is 4.57 from the middle 11.5; with
+    # an inflation of 2, 4.57 * sqrt 2 * (1 + 1/22) = 6.75 or rank 4.
+    values = [float(value) for value in range(1, 23)]
+    assert median_interval(values, inflation=inflation) == interval
+
+
+def test_looks_are_few() -> None:
+    looks = [n for n in range(200) if is_look(n)]
+    assert looks == [8, 11, 16, 22, 32, 44, 64, 88, 128, 176]
+    assert [n for n in range(50) if is_look(n, 12)] == [16, 22, 32, 44]
+
+
+def test_windows_with_levels_of_their_own_are_not_taken_for_correlated() -> None:
+    # Samples inside a window agree fully, but neighbouring windows do not.
+    draw = random.Random(5)  # noqa: S311
+    found = _summary([1.0 + 0.01 * draw.gauss(0.0, 1.0) for _ in range(22)])
+    assert found.merged == 1
+    assert found.autocorrelation is not None
+    assert found.autocorrelation < 0.2
+    assert found.relative_half_width < 0.015
 
 
 def _judge(
@@ -275,9 +344,11 @@ def test_a_wide_interval_is_unstable() -> None:
 
 
 def _judge_shift(first_s: float, last_s: float, noise_s: float) -> statistics.Judgement:
-    """Judge twelve windows whose thirds differ, by the statistics of a steady sample."""
-    found = _summary([1.0 - noise_s, 1.0 + noise_s] * 6)
-    windows = _windows([first_s] * 4 + [1.0] * 4 + [last_s] * 4)
+    """Judge 24 windows that alternate about a level that differs from third to third."""
+    levels = [first_s] * 8 + [1.0] * 8 + [last_s] * 8
+    windows = _windows([level + (noise_s, -noise_s)[i % 2] for i, level in enumerate(levels)])
+    found = statistics.summarize(windows, final=True)
+    assert found is not None
     asked = Precision(relative_half_width=0.5)
     return statistics.judge(found, asked, windows, Circumstances())
 
@@ -285,17 +356,67 @@ def _judge_shift(first_s: float, last_s: float, noise_s: float) -> statistics.Ju
 def test_a_level_that_moves_has_drifted() -> None:
     judgement = _judge_shift(1.0, 1.04, 0.001)
     assert judgement.verdict is Verdict.DRIFTED
-    assert judgement.evidence == ("the last third of the windows is +4.0% off the first",)
+    assert judgement.evidence[0] == "the last third of the windows is +4.0% off the first"
     assert _judge_shift(1.03, 1.0, 0.001).evidence[0].count("-3.0%") == 1
 
 
 def test_a_shift_within_the_limit_or_the_spread_is_no_drift() -> None:
-    assert _judge_shift(1.0, 1.019, 0.001).verdict is Verdict.OK
+    assert _judge_shift(1.0, 1.019, 0.001).verdict is not Verdict.DRIFTED
+    assert _judge_shift(1.0, 1.021, 0.0001).verdict is Verdict.DRIFTED
     # 4 % between the thirds' medians, but one window of the last lies inside the first.
-    found = _summary([0.99, 1.01] * 6)
-    windows = _windows([0.99, 1.0, 1.0, 1.03, *[1.0] * 4, 1.02, 1.04, 1.04, 1.05])
-    asked = Precision(relative_half_width=0.5)
-    assert statistics.judge(found, asked, windows, Circumstances()).verdict is Verdict.OK
+    values = [0.99, 1.0, 1.0, 1.03, *[1.0] * 4, 1.02, 1.04, 1.04, 1.05]
+    assert statistics.find_drift(values, 1.0) == []
+    values[3] = 1.0
+    assert [verdict for verdict, _ in statistics.find_drift(values, 1.0)] == [Verdict.DRIFTED]
+
+
+def test_fewer_than_twelve_windows_show_no_drift() -> None:
+    assert statistics.find_drift([1.0] * 4 + [2.0] * 7, 1.0) == []
+
+
+@pytest.mark.parametrize(
+    ("circumstances", "said"),
+    [
+        (Circumstances(throttle_events=3), "the hardware throttled itself 3 times"),
+        (Circumstances(cooling_state_max=2), "a cooling device went to state 2"),
+        (
+            Circumstances(
+                governor="performance", frequency_before_hz=2.4e9, frequency_min_hz=2.1e9
+            ),
+            "the clock fell from 2400 to 2100 MHz under the governor performance (limit 90%)",
+        ),
+    ],
+)
+def test_a_device_that_held_itself_back_is_throttled(
+    circumstances: Circumstances, said: str
+) -> None:
+    judgement = _judge(_STEADY, circumstances)
+    assert judgement.verdict is Verdict.THROTTLED
+    assert judgement.evidence == (said,)
+
+
+@pytest.mark.parametrize(
+    "circumstances",
+    [
+        Circumstances(throttle_events=0, cooling_state_max=0),
+        # A governor that follows the load: a low clock says nothing.
+        Circumstances(governor="schedutil", frequency_before_hz=2.4e9, frequency_min_hz=0.4e9),
+        Circumstances(governor="powersave", frequency_before_hz=2.4e9, frequency_min_hz=0.4e9),
+        Circumstances(governor="performance", frequency_before_hz=2.4e9, frequency_min_hz=2.17e9),
+        Circumstances(governor="userspace", frequency_min_hz=0.4e9),
+    ],
+)
+def test_what_does_not_show_throttling_is_none(circumstances: Circumstances) -> None:
+    assert _judge(_STEADY, circumstances).verdict is Verdict.OK
+
+
+def test_the_most_specific_explanation_comes_first() -> None:
+    everything = Circumstances(throttle_events=1, other_cpu_fraction=0.5)
+    judgement = _judge([1.0, 1.1] * 4, everything)
+    assert judgement.verdict is Verdict.THROTTLED
+    assert len(judgement.evidence) == 3
+    assert judgement.evidence[1].startswith("other processes took 50%")
+    assert judgement.evidence[2].startswith("the interval is")
 
 
 def test_contention_explains_what_else_is_wrong() -> None:

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 if TYPE_CHECKING:
-    from boardfront.search.spaces.spos.network import ConvNorm
+    from boardfront.search.spaces.conv_norm import ConvNorm
 
 RING_SCALE = 0.1
 

@@ -9,6 +9,7 @@ from torch import nn
 from typing_extensions import override
 
 from boardfront.protos.errors import WrongInputError
+from boardfront.search.spaces.conv_norm import ConvNorm
 from boardfront.search.spaces.spos.alignment import align_choices
 from boardfront.search.spaces.spos.encoding import CHOICES, parse_choices
 from boardfront.search.spaces.spos.plan import (
@@ -20,32 +21,8 @@ from boardfront.search.spaces.spos.plan import (
 )
 
 if TYPE_CHECKING:
-    from boardfront.search.spaces.spos.plan import BlockPlan, ConvPlan
+    from boardfront.search.spaces.spos.plan import BlockPlan
     from boardfront.search.spaces.spos.settings import SposSettings
-
-
-class ConvNorm(nn.Module):
-    """A convolution, its batch norm, and a ReLU where the plan has one."""
-
-    def __init__(self, plan: ConvPlan) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(
-            plan.inputs,
-            plan.outputs,
-            plan.kernel,
-            plan.stride,
-            plan.kernel // 2,
-            groups=plan.groups,
-            bias=False,
-        )
-        self.norm = nn.BatchNorm2d(plan.outputs)
-        self.relu = plan.relu
-
-    @override
-    def forward(self, features: torch.Tensor) -> torch.Tensor:
-        """Map (batch, inputs, height, width) to (batch, outputs, height', width')."""
-        out = cast("torch.Tensor", self.norm(self.conv(features)))
-        return torch.relu_(out) if self.relu else out
 
 
 class ChoiceBlock(nn.Module):

@@ -9,37 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from boardfront.search.spaces.conv import ConvPlan
 from boardfront.search.spaces.spos.encoding import parse_choices
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from boardfront.search.spaces.spos.settings import SposSettings
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ConvPlan:
-    """A convolution without bias, padded by kernel // 2, then a batch norm.
-
-    Args:
-        inputs: Input channels.
-        outputs: Output channels.
-        kernel: Height and width of the kernel.
-        stride: 1 or 2.
-        groups: 1, or `inputs` for a depthwise convolution.
-        relu: Whether a ReLU follows the batch norm.
-    """
-
-    inputs: int
-    outputs: int
-    kernel: int
-    stride: int = 1
-    groups: int = 1
-    relu: bool = True
-
-    def output_resolution(self, resolution: int) -> int:
-        """Height and width that come out when `resolution` goes in."""
-        return -(-resolution // self.stride)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

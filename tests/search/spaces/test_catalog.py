@@ -20,7 +20,7 @@ def test_unknown_name_lists_the_known() -> None:
 
 def test_third_parties_add_spaces(monkeypatch: pytest.MonkeyPatch) -> None:
     offer(monkeypatch, "theirs", "boardfront.search.spaces.spos:SposSpace")
-    assert catalog.names() == ("spos", "theirs")
+    assert catalog.names() == ("etnas", "spos", "theirs")
     assert catalog.load("theirs", {}).size == 4**20
 
 
