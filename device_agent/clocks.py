@@ -94,7 +94,7 @@ class ClockLock:
             self._unclaim()
             return LockReport(refused=(*failures, f"no clock was touched: {error}"))
         self._locked = True
-        refused = self._apply()
+        refused = _slowed_down(self._root) + self._apply()
         held = self._say_held()
         if not held:
             failures += self.release()
@@ -196,6 +196,17 @@ class ClockLock:
 def _common(limits_hz: Mapping[int, float | None], cpus: Sequence[int]) -> float | None:
     found = {limits_hz.get(cpu) for cpu in cpus}
     return found.pop() if len(found) == 1 else None
+
+
+def _slowed_down(root: Path) -> tuple[str, ...]:
+    """Return a line if the limits that were read may be those of a hot device."""
+    kinds = [d.kind for d in sysfs.cooling_devices(root) if d.brakes and d.state]
+    if not kinds:
+        return ()
+    return (
+        f"{', '.join(kinds)}: heat lowers limits now, and the lowered ones will be put back: "
+        "let the device cool down and start again",
+    )
 
 
 def _changeable(root: Path) -> dict[str, str]:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import psutil
 
 from boardfront.device_agent import cores, sysfs
+from boardfront.device_agent.drivers import read_drivers
 from boardfront.protos.records import Hardware, OperatingSystem
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ def read_system(root: Path = sysfs.ROOT) -> OperatingSystem:
         kernel=sysfs.read_text(kernel / "osrelease") or platform.release(),
         distribution=_distribution(root),
         governor=read_governor(root),
+        drivers=read_drivers(root),
     )
 
 

@@ -12,7 +12,7 @@ environment.
 """
 
 # A bare interpreter imports pathlib for as long as all the rest of this file.
-# ruff: noqa: PTH110, PTH123, PTH208
+# ruff: noqa: PTH109, PTH110, PTH123, PTH208
 
 from __future__ import annotations
 
@@ -27,17 +27,25 @@ import time
 MARK = "BOARDFRONT_WORKER"
 """Environment variable that names a worker; everything below it inherits it."""
 
+FOLDER_PREFIX = "boardfront-worker-"
+
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 KILL_WITHIN_S = 5.0
 """A process that hangs in a driver cannot be killed: nobody waits longer than this for it."""
 
 
+# Another one than SIGTERM, by which the agent asks: when it dies thread by thread, it is still the
+# parent of this process for a moment.
+_AGENT_DIED = signal.SIGHUP
+_AWAITED = {signal.SIGCHLD, signal.SIGTERM, _AGENT_DIED}
+
+
 def main() -> None:
     """Guard one worker to its end."""
     python, command_fd, answer_fd, agent_pid, memory_bytes = sys.argv[1:6]
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD, signal.SIGTERM})
-    prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    signal.pthread_sigmask(signal.SIG_BLOCK, _AWAITED)
+    prctl(PR_SET_PDEATHSIG, _AGENT_DIED)
     prctl(PR_SET_CHILD_SUBREAPER, 1)
     _forbid_core_dumps()
     if os.getppid() != int(agent_pid):
@@ -48,8 +56,10 @@ def main() -> None:
     # The end of the worker's pipes must be seen by the agent.
     os.close(int(command_fd))
     os.close(int(answer_fd))
-    status = _wait(worker)
+    status, agent_died = _wait(worker)
     _end_all(worker)
+    if agent_died:
+        _remove_folder()
     _end_like(status)
 
 
@@ -91,13 +101,13 @@ def _forbid_core_dumps() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (soft, soft))
 
 
-def _wait(worker: int) -> int | None:
-    """Return the worker's wait status, or None if it has to be ended."""
-    while signal.sigwait({signal.SIGCHLD, signal.SIGTERM}) == signal.SIGCHLD:
+def _wait(worker: int) -> tuple[int | None, bool]:
+    """Return the worker's wait status, None if it has to be ended, and whether the agent died."""
+    while (number := signal.sigwait(_AWAITED)) == signal.SIGCHLD:
         status = _reap().get(worker)
         if status is not None:
-            return status
-    return None
+            return status, False
+    return None, number == _AGENT_DIED
 
 
 def _reap() -> dict[int, int]:
@@ -125,6 +135,15 @@ def _end_all(worker: int) -> None:
         except ChildProcessError:
             return
         time.sleep(0.001)
+
+
+def _remove_folder() -> None:
+    """Remove the worker's folder, which the agent that died can no longer do."""
+    import shutil
+
+    folder = os.getcwd()
+    if FOLDER_PREFIX in folder:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _end_like(status: int | None) -> None:

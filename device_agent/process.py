@@ -66,7 +66,7 @@ class WorkerProcess:
         self._oom_kills = limits.oom_kills()
         self._longest_s: dict[tuple[str, ...], float] = {}
         self._next_look_s = 0.0
-        self._folder = tempfile.TemporaryDirectory(prefix="boardfront-worker-")
+        self._folder = tempfile.TemporaryDirectory(prefix=guard.FOLDER_PREFIX)
         self._mark = uuid.uuid4().hex
         command_read, command_write = os.pipe()
         answer_read, answer_write = os.pipe()

@@ -236,25 +236,30 @@ class JobRun:
 
     def _has_enough(self, session: Session) -> bool:
         precision = self._job.precision
-        statistics = summarize(session.windows)
-        self._show(session, statistics)
+        reference = self._reference()
+        divided = reference is not None and reference is not session
+        due = self._is_due(session)
+        statistics = summarize(session.windows) if due or not divided else None
+        if due:
+            self._show(session, statistics)
         progress = timing.Progress(
             windows=len(session.windows),
             elapsed_s=session.elapsed_s,
             run_s=session.run_s,
             run_left_s=session.run_left_s,
         )
-        reference = self._reference()
-        if reference is not None and reference is not session:
+        if reference is not None and divided:
             ratio = normalise(session.windows, reference.windows)
             return timing.should_stop(ratio, precision, progress)
         return timing.should_stop(statistics, precision, progress)
 
+    def _is_due(self, session: Session) -> bool:
+        """Return whether it is time to show how far a subject is."""
+        shown_s = self._shown_s.get(session.subject_id, float("-inf"))
+        return time.monotonic() - shown_s >= _SAMPLING_EVENT_EVERY_S
+
     def _show(self, session: Session, statistics: Statistics | None) -> None:
-        now_s = time.monotonic()
-        if now_s - self._shown_s.get(session.subject_id, float("-inf")) < _SAMPLING_EVENT_EVERY_S:
-            return
-        self._shown_s[session.subject_id] = now_s
+        self._shown_s[session.subject_id] = time.monotonic()
         samples = [s for window in session.windows for s in window.samples_s]
         self._emit(
             session.subject_id,

@@ -164,7 +164,8 @@ def plan_together(steady_s: Sequence[float], precision: Precision) -> tuple[tupl
     """
     sample_s = max(MIN_SAMPLE_IN_TURN_S, *steady_s)
     loops = tuple(max(1, round(sample_s / one_s)) for one_s in steady_s)
-    window_s = precision.min_duration_s / precision.min_windows / len(steady_s)
+    windows = max(precision.min_windows, PLANNED_WINDOWS)
+    window_s = precision.min_duration_s / windows / len(steady_s)
     return loops, min(200, max(4, round(window_s / sample_s)))
 
 

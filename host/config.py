@@ -246,6 +246,12 @@ def _check_space(tables: ExperimentFile, source: _Source) -> None:
             key = "name"
         path: KeyPath = ("space", key) if key else ("space",)
         raise source.error(path, f"in [space]: {problem}") from problem
+    if not spaces.info(tables.space.name).supernet:
+        raise source.error(
+            ("space", "name"),
+            f"wrong value for 'name' in [space]: expected a space whose networks can share the "
+            f"weights of a supernet, got {tables.space.name!r}; choose another space",
+        )
     for i, target in enumerate(tables.target):
         if target.reference in {"space", "none"}:
             continue

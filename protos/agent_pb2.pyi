@@ -350,14 +350,35 @@ global___CpuCluster = CpuCluster
 class OperatingSystem(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
+    @typing.final
+    class DriversEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.str
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.str = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
     NAME_FIELD_NUMBER: builtins.int
     KERNEL_FIELD_NUMBER: builtins.int
     DISTRIBUTION_FIELD_NUMBER: builtins.int
     GOVERNOR_FIELD_NUMBER: builtins.int
+    DRIVERS_FIELD_NUMBER: builtins.int
     name: builtins.str
     kernel: builtins.str
     distribution: builtins.str
     governor: builtins.str
+    @property
+    def drivers(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]:
+        """Of what the device's accelerators need, e.g. "rknpu", "librknnrt", "nvidia"."""
+
     def __init__(
         self,
         *,
@@ -365,9 +386,10 @@ class OperatingSystem(google.protobuf.message.Message):
         kernel: builtins.str = ...,
         distribution: builtins.str | None = ...,
         governor: builtins.str | None = ...,
+        drivers: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_distribution", b"_distribution", "_governor", b"_governor", "distribution", b"distribution", "governor", b"governor"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_distribution", b"_distribution", "_governor", b"_governor", "distribution", b"distribution", "governor", b"governor", "kernel", b"kernel", "name", b"name"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_distribution", b"_distribution", "_governor", b"_governor", "distribution", b"distribution", "drivers", b"drivers", "governor", b"governor", "kernel", b"kernel", "name", b"name"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_distribution", b"_distribution"]) -> typing.Literal["distribution"] | None: ...
     @typing.overload

@@ -246,13 +246,15 @@ class Hardware:
 class OperatingSystem:
     """The device's system software as far as it changes times.
 
-    `governor` is that of the cores that subjects run on by default.
+    `governor` is that of the cores that subjects run on by default; `drivers` are the versions of
+    what the accelerators need, e.g. "rknpu".
     """
 
     name: str
     kernel: str
     distribution: str | None
     governor: str | None
+    drivers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from boardfront.latency_models.base import ReferenceModel, TimeRequest
 from boardfront.latency_models.structure import structure_hash
+from boardfront.protos.errors import WrongInputError
 from boardfront.protos.records import Deadlines, FailureKind, Precision, Purpose, Task
 from boardfront.search.evaluation import EvaluationFailure, Latency
 from boardfront.search.verdicts import Reaction, VerdictPolicy, better
@@ -77,7 +78,11 @@ class MeasuredLatency:
         A time that is not ok is measured again as the rule's policy says; of several the one
         with the better verdict is kept, then the one with the narrower interval.
         """
-        request = self.request(encoding)
+        try:
+            request = self.request(encoding)
+        except WrongInputError as error:
+            # A network that no ONNX file can hold is no candidate; the search goes on.
+            return EvaluationFailure(message=str(error), kind=FailureKind.UNSUPPORTED)
         kept: Latency | None = None
         for attempt in range(self._rule.policy.retries + 1):
             if attempt:

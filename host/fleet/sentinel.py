@@ -157,8 +157,8 @@ class Sentinel:
         self._rule.on_look()
         finding = self._look(description)
         self._rule.on_finding(finding)
+        self._jobs = 0 if finding.is_level_known else self._rule.every
         if finding.is_level_known:
-            self._jobs = 0
             noted = tuple(self._since_good)
             self._since_good.clear()
             self._measure_again(noted, finding.quarantined, description)

@@ -7,6 +7,7 @@ bad runtimes do.
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
@@ -31,7 +32,6 @@ from boardfront.protos.records import FailureKind, Phase
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -208,8 +208,11 @@ def test_an_escaped_child_dies_with_a_killed_agent(site: Path, tmp_path: Path) -
         until(lambda: log.exists() and log.read_text().endswith("\n"))
         family = psutil.Process(agent.pid).children(recursive=True)
         assert len(family) >= 3
+        folder = Path(family[0].cwd())
+        assert folder.name.startswith("boardfront-worker-")
         agent.kill()
         until(lambda: all(is_gone(process.pid) for process in family), within_s=5.0)
+        until(lambda: not folder.exists(), within_s=5.0)
         assert is_gone(int(log.read_text()))
         wire.close()
 

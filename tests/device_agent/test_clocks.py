@@ -280,14 +280,38 @@ def test_a_broken_restore_file_is_no_obstacle(rock: Path, state: Path, text: str
     assert _content(rock) == before
 
 
-def test_limits_that_cross_are_put_back(rock: Path, state: Path) -> None:
-    # An administrator's upper limit below the frequency that is chosen.
-    boards.write(rock, {f"{_POLICIES}/policy4/scaling_max_freq": 1_200_000})
+@pytest.mark.parametrize("limits_khz", [(408_000, 1_200_000), (408_000, 408_000)])
+def test_limits_never_cross(
+    rock: Path, state: Path, limits_khz: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # An administrator's upper limit below the frequency that is chosen, and a kernel that refuses
+    # a lower limit above the upper one.
+    folder = rock / _POLICIES / "policy4"
+    low, high = folder / "scaling_min_freq", folder / "scaling_max_freq"
+    low.write_text(f"{limits_khz[0]}\n")
+    high.write_text(f"{limits_khz[1]}\n")
+    before = _content(rock)
+    write_value = clock_restore.write_value
+
+    def write_if_they_do_not_cross(path: Path, value: str) -> str | None:
+        crosses = (path == low and int(value) > int(high.read_text())) or (
+            path == high and int(value) < int(low.read_text())
+        )
+        return f"{path}: crosses" if crosses else write_value(path, value)
+
+    monkeypatch.setattr(clock_restore, "write_value", write_if_they_do_not_cross)
     lock = ClockLock(rock, state)
-    lock.lock()
+    assert lock.lock().refused == ()
     assert lock.locked_hz([4, 5]) == 2.4e9
-    lock.release()
-    assert _policy(rock, 4) == ("schedutil", "408000", "1200000")
+    assert lock.release() == ()
+    assert _content(rock) == before
+
+
+def test_limits_that_heat_has_lowered_are_told(rock: Path, locks: ClockLock) -> None:
+    boards.write(rock, {f"{boards.THERMAL}/cooling_device1/cur_state": 2})
+    (said,) = locks.lock().refused
+    assert said.startswith("cpufreq-cpu4: heat lowers limits now")
+    assert locks.locked_hz([4, 5]) == 2.4e9
 
 
 def _serve(state: Path, root: Path, *more: str) -> AgentProcess:
@@ -331,6 +355,20 @@ def test_a_killed_agent_leaves_no_clock_held(rock: Path, tmp_path: Path) -> None
         until(lambda: _content(rock) == before, within_s=10.0)
         until(lambda: harness.is_gone(guardian.pid), within_s=10.0)
     assert not (tmp_path / "state" / RESTORE_FILE).exists()
+
+
+def test_an_agent_that_starts_while_the_guardian_works_waits_for_it(
+    rock: Path, tmp_path: Path
+) -> None:
+    before = _content(rock)
+    with _serve(tmp_path / "state", rock, "--lock-clocks") as agent:
+        agent.kill()
+        agent.start()
+        guardian = _guardian(agent)
+        assert _policy(rock, 4) == ("performance", "2400000", "2400000")
+        assert agent.terminate() == 0
+    assert _content(rock) == before
+    assert harness.is_gone(guardian.pid)
 
 
 @pytest.mark.parametrize("options", [[], ["--lock-clocks"]])

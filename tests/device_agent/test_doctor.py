@@ -1,4 +1,4 @@
-"""The doctor: every check finds what is wrong, lets pass what is right, and says what is unknown."""
+"""The doctor: every check finds what is wrong, passes what is right, and says what is unknown."""
 
 from __future__ import annotations
 
@@ -154,7 +154,7 @@ def test_background_load(tmp_path: Path, busy: int, steal: int, severity: Severi
         return sysfs.CpuTimes(busy_s=busy * ticks, total_s=100 * ticks, steal_s=steal * ticks)
 
     zero = sysfs.CpuTimes(busy_s=0.0, total_s=0.0, steal_s=0.0)
-    before = dict.fromkeys((0, 1), zero)
+    before: dict[int | None, sysfs.CpuTimes] = {0: zero, 1: zero}
     # Core 0 is as busy as can be, and is none that is timed.
     found = checks.background_load(
         before, {0: times(100, 0), 1: times(busy, steal)}, (1,), ["ffmpeg 15%"]
@@ -361,8 +361,11 @@ def test_the_worst_finding_decides() -> None:
     assert doctor.as_json([odd]) == {
         "findings": [
             {
-                **{"name": "bb", "severity": "warning", "finding": "odd"},
-                **{"evidence": "seen", "remedy": "look"},
+                "name": "bb",
+                "severity": "warning",
+                "finding": "odd",
+                "evidence": "seen",
+                "remedy": "look",
             }
         ],
         "worst": "warning",

@@ -1,6 +1,7 @@
 """The stop rule on synthetic clocks: what it calls ok covers the truth, and it calls enough ok.
 
-The same as benchmarks/simulate_stop_rule.py with fewer trials and fewer clocks.
+The same as benchmarks/simulate_stop_rule.py with fewer trials and fewer clocks. Every draw is
+seeded; the tolerance is that of the number of trials, see `_least`.
 """
 
 from __future__ import annotations
@@ -9,10 +10,10 @@ import math
 
 import numpy as np
 import pytest
-
-from boardfront.protos.records import Verdict
 from tests.device_agent import synthetic_clocks as synthetic
 from tests.device_agent.synthetic_clocks import COARSE, DEFAULT, PATIENT, Trial
+
+from boardfront.protos.records import Precision, Verdict
 
 TRIALS = 150
 MIN_COVERAGE = 0.93
@@ -24,7 +25,6 @@ STATIONARY = [
     "independent, sd 2 %",
     "AR 0.5, sd 2 %",
     "AR 0.9, sd 1 %",
-    "AR 0.9 by runs, sd 1 %",
     "1 % of samples 3 x, sd 1 %",
     "bursts of 100 ms 1.3 x, sd 1 %",
     "bimodal 15 ms / 5 ms, sd 1 %",
@@ -45,7 +45,7 @@ def _least(share: float, of: int) -> float:
     return share - 3 * math.sqrt(share * (1 - share) / of)
 
 
-def _draw(name: str, precision: synthetic.Precision, trials: int = TRIALS) -> list[Trial]:
+def _draw(name: str, precision: Precision, trials: int = TRIALS) -> list[Trial]:
     return [
         synthetic.try_once(CLOCKS[name], precision, np.random.default_rng([3, trial]))
         for trial in range(trials)
@@ -73,19 +73,19 @@ def test_a_coarse_look_with_patience_is_ok_and_covered(name: str) -> None:
     _check_stationary(_draw(name, PATIENT))
 
 
-@pytest.mark.parametrize("name", [*STATIONARY, "AR 0.9, sd 2 %"])
+@pytest.mark.parametrize("name", ["AR 0.9, sd 1 %", "AR 0.9 by runs, sd 1 %", "AR 0.9, sd 2 %"])
 def test_a_coarse_look_that_is_ok_is_covered(name: str) -> None:
     _check_coverage(_draw(name, COARSE))
 
 
 @pytest.mark.parametrize("name", MOVING)
 def test_a_moving_level_is_covered_or_not_ok(name: str) -> None:
-    _check_coverage(_draw(name, DEFAULT, 40))
-    _check_coverage(_draw(name, COARSE, 60))
+    _check_coverage(_draw(name, DEFAULT, 15))
+    _check_coverage(_draw(name, COARSE, 40))
 
 
 def test_a_fast_drift_is_never_ok() -> None:
-    trials = _draw("drift +5 %, sd 0.5 %", DEFAULT, 20)
+    trials = _draw("drift +5 %, sd 0.5 %", DEFAULT, 10)
     assert {one.verdict for one in trials} == {Verdict.DRIFTED}
 
 
@@ -99,7 +99,7 @@ def test_a_quiet_clock_takes_no_longer_than_asked() -> None:
 
 def test_more_correlation_takes_longer() -> None:
     names = ["independent, sd 2 %", "AR 0.5, sd 2 %", "AR 0.9, sd 2 %"]
-    means_s = [np.mean([one.duration_s for one in _draw(name, DEFAULT, 60)]) for name in names]
+    means_s = [np.mean([one.duration_s for one in _draw(name, DEFAULT, 40)]) for name in names]
     assert means_s == sorted(means_s)
     assert means_s[2] > 2 * means_s[0]
 
@@ -116,12 +116,12 @@ def test_windows_that_are_taken_for_independent_would_undercover() -> None:
     assert hits / 400 < MIN_COVERAGE
 
 
-@pytest.mark.parametrize("name", [pair for pair in PAIRS if "drifts" not in pair])
+@pytest.mark.parametrize("name", ["ratio, own noise 1 %", "ratio, own noise AR 0.9 2 %"])
 def test_a_ratio_on_a_wandering_level_is_ok_and_covered(name: str) -> None:
     _check_stationary(
         [
             synthetic.try_pair_once(PAIRS[name], DEFAULT, np.random.default_rng([5, trial]))
-            for trial in range(60)
+            for trial in range(40)
         ]
     )
 
@@ -130,6 +130,6 @@ def test_a_ratio_that_drifts_is_not_ok() -> None:
     pair = PAIRS["ratio drifts by 5 %, 1 %"]
     trials = [
         synthetic.try_pair_once(pair, DEFAULT, np.random.default_rng([6, trial]))
-        for trial in range(5)
+        for trial in range(3)
     ]
     assert {one.verdict for one in trials} == {Verdict.DRIFTED}
