@@ -62,6 +62,7 @@ class TimeRequest:
         label: What to call the request in progress messages, e.g. the encoding.
         fresh: Whether to measure even where a stored answer would do.
         cpus: Cores to run on, e.g. "4-7"; empty takes the device's default.
+        tuning_budget_s: Search for faster code this long before compiling, where the backend can.
         reference: What to alternate with; an answer then carries the ratio to it.
         start_below_c: Wait until the device is no hotter than this.
         job_seed: Makes the job's id reproducible, so that a repeated request meets its own job.
@@ -80,6 +81,7 @@ class TimeRequest:
     label: str = ""
     fresh: bool = False
     cpus: str = ""
+    tuning_budget_s: float = 0.0
     reference: ReferenceModel | None = None
     start_below_c: float | None = None
     job_seed: str = ""

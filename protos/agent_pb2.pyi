@@ -34,12 +34,14 @@ class _TaskKindEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumT
     TASK_KIND_UNSPECIFIED: _TaskKind.ValueType  # 0
     TASK_KIND_INFERENCE: _TaskKind.ValueType  # 1
     TASK_KIND_TRAINING_STEP: _TaskKind.ValueType  # 2
+    TASK_KIND_TRAINING_STEP_GRAPH: _TaskKind.ValueType  # 3
 
 class TaskKind(_TaskKind, metaclass=_TaskKindEnumTypeWrapper): ...
 
 TASK_KIND_UNSPECIFIED: TaskKind.ValueType  # 0
 TASK_KIND_INFERENCE: TaskKind.ValueType  # 1
 TASK_KIND_TRAINING_STEP: TaskKind.ValueType  # 2
+TASK_KIND_TRAINING_STEP_GRAPH: TaskKind.ValueType  # 3
 global___TaskKind = TaskKind
 
 class _CacheState:
@@ -187,6 +189,7 @@ class _PhaseEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumType
     PHASE_COMPILING: _Phase.ValueType  # 2
     PHASE_WARMING_UP: _Phase.ValueType  # 3
     PHASE_COOLING_DOWN: _Phase.ValueType  # 4
+    PHASE_TUNING: _Phase.ValueType  # 5
 
 class Phase(_Phase, metaclass=_PhaseEnumTypeWrapper): ...
 
@@ -195,6 +198,7 @@ PHASE_LOADING: Phase.ValueType  # 1
 PHASE_COMPILING: Phase.ValueType  # 2
 PHASE_WARMING_UP: Phase.ValueType  # 3
 PHASE_COOLING_DOWN: Phase.ValueType  # 4
+PHASE_TUNING: Phase.ValueType  # 5
 global___Phase = Phase
 
 @typing.final
@@ -672,11 +676,14 @@ class Subject(google.protobuf.message.Message):
     OPTIONS_FIELD_NUMBER: builtins.int
     INPUT_SHAPES_FIELD_NUMBER: builtins.int
     CPUS_FIELD_NUMBER: builtins.int
+    TUNING_BUDGET_S_FIELD_NUMBER: builtins.int
     subject_id: builtins.str
     artifact_sha256: builtins.str
     backend: builtins.str
     cpus: builtins.str
     """Cores to run on, e.g. "4-7"; empty takes the device's default."""
+    tuning_budget_s: builtins.float
+    """Search for faster code this long before compiling, where the backend can; 0: do not."""
     @property
     def options(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]: ...
     @property
@@ -690,8 +697,9 @@ class Subject(google.protobuf.message.Message):
         options: collections.abc.Mapping[builtins.str, builtins.str] | None = ...,
         input_shapes: collections.abc.Mapping[builtins.str, global___Shape] | None = ...,
         cpus: builtins.str = ...,
+        tuning_budget_s: builtins.float = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["artifact_sha256", b"artifact_sha256", "backend", b"backend", "cpus", b"cpus", "input_shapes", b"input_shapes", "options", b"options", "subject_id", b"subject_id"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["artifact_sha256", b"artifact_sha256", "backend", b"backend", "cpus", b"cpus", "input_shapes", b"input_shapes", "options", b"options", "subject_id", b"subject_id", "tuning_budget_s", b"tuning_budget_s"]) -> None: ...
 
 global___Subject = Subject
 
@@ -1384,6 +1392,22 @@ global___Energy = Energy
 class Result(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
+    @typing.final
+    class PartsSEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.float
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.float = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
     SUBJECT_ID_FIELD_NUMBER: builtins.int
     ARTIFACT_SHA256_FIELD_NUMBER: builtins.int
     ARTIFACT_BYTES_FIELD_NUMBER: builtins.int
@@ -1402,6 +1426,8 @@ class Result(google.protobuf.message.Message):
     CIRCUMSTANCES_FIELD_NUMBER: builtins.int
     NORMALISED_FIELD_NUMBER: builtins.int
     ENERGY_FIELD_NUMBER: builtins.int
+    PARTS_S_FIELD_NUMBER: builtins.int
+    TUNED_FRACTION_FIELD_NUMBER: builtins.int
     subject_id: builtins.str
     artifact_sha256: builtins.str
     artifact_bytes: builtins.int
@@ -1411,6 +1437,8 @@ class Result(google.protobuf.message.Message):
     load_s: builtins.float
     compile_s: builtins.float
     run_s: builtins.float
+    tuned_fraction: builtins.float
+    """Share of the network's fused tasks that were tuned; absent where nothing is tuned at all."""
     @property
     def target(self) -> global___Target: ...
     @property
@@ -1429,6 +1457,10 @@ class Result(google.protobuf.message.Message):
     def normalised(self) -> global___Normalised: ...
     @property
     def energy(self) -> global___Energy: ...
+    @property
+    def parts_s(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.float]:
+        """Median seconds of what a run consists of, e.g. "forward", "backward", "update"."""
+
     def __init__(
         self,
         *,
@@ -1450,9 +1482,12 @@ class Result(google.protobuf.message.Message):
         circumstances: global___Circumstances | None = ...,
         normalised: global___Normalised | None = ...,
         energy: global___Energy | None = ...,
+        parts_s: collections.abc.Mapping[builtins.str, builtins.float] | None = ...,
+        tuned_fraction: builtins.float | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["circumstances", b"circumstances", "energy", b"energy", "normalised", b"normalised", "precision", b"precision", "statistics", b"statistics", "target", b"target"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["artifact_bytes", b"artifact_bytes", "artifact_sha256", b"artifact_sha256", "circumstances", b"circumstances", "compile_s", b"compile_s", "energy", b"energy", "evidence", b"evidence", "first_run_s", b"first_run_s", "load_s", b"load_s", "normalised", b"normalised", "origin", b"origin", "precision", b"precision", "run_s", b"run_s", "statistics", b"statistics", "subject_id", b"subject_id", "target", b"target", "verdict", b"verdict", "warm_up_s", b"warm_up_s", "windows", b"windows"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_tuned_fraction", b"_tuned_fraction", "circumstances", b"circumstances", "energy", b"energy", "normalised", b"normalised", "precision", b"precision", "statistics", b"statistics", "target", b"target", "tuned_fraction", b"tuned_fraction"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_tuned_fraction", b"_tuned_fraction", "artifact_bytes", b"artifact_bytes", "artifact_sha256", b"artifact_sha256", "circumstances", b"circumstances", "compile_s", b"compile_s", "energy", b"energy", "evidence", b"evidence", "first_run_s", b"first_run_s", "load_s", b"load_s", "normalised", b"normalised", "origin", b"origin", "parts_s", b"parts_s", "precision", b"precision", "run_s", b"run_s", "statistics", b"statistics", "subject_id", b"subject_id", "target", b"target", "tuned_fraction", b"tuned_fraction", "verdict", b"verdict", "warm_up_s", b"warm_up_s", "windows", b"windows"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_tuned_fraction", b"_tuned_fraction"]) -> typing.Literal["tuned_fraction"] | None: ...
 
 global___Result = Result
 

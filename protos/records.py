@@ -22,6 +22,7 @@ class TaskKind(enum.Enum):
 
     INFERENCE = "inference"
     TRAINING_STEP = "training-step"
+    TRAINING_STEP_GRAPH = "training-step-graph"
 
 
 class CacheState(enum.Enum):
@@ -138,7 +139,18 @@ class Deadlines:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Subject:
-    """One network on one backend inside a job."""
+    """One network on one backend inside a job.
+
+    Args:
+        subject_id: Names it inside the job.
+        artifact_sha256: Of the network's file.
+        backend: What executes it.
+        options: Of the backend; those left out take its defaults.
+        input_shapes: Of dynamic inputs.
+        cpus: Cores to run on, e.g. "4-7"; empty takes the device's default.
+        tuning_budget_s: Search for faster code this long before compiling, where the backend
+            can; 0: do not.
+    """
 
     subject_id: str
     artifact_sha256: str
@@ -146,6 +158,7 @@ class Subject:
     options: Mapping[str, str] = field(default_factory=dict)
     input_shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     cpus: str = ""
+    tuning_budget_s: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -424,7 +437,9 @@ class Result:
     """A subject's measurement: raw samples, circumstances, and a verdict with its evidence.
 
     `verdict` and `evidence` are of the time as it was; `normalised` has a verdict of its own.
-    `energy` is None where nothing counts it.
+    `energy` is None where nothing counts it. `parts_s` are the median seconds of what a run
+    consists of, e.g. "forward"; `tuned_fraction` is the share of the network's fused tasks that
+    were tuned, None where nothing is tuned at all.
     """
 
     subject_id: str
@@ -445,6 +460,8 @@ class Result:
     circumstances: Circumstances
     normalised: Normalised | None = None
     energy: Energy | None = None
+    parts_s: Mapping[str, float] = field(default_factory=dict)
+    tuned_fraction: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -470,6 +487,7 @@ class Phase(enum.Enum):
     COMPILING = "compiling"
     WARMING_UP = "warming-up"
     COOLING_DOWN = "cooling-down"
+    TUNING = "tuning"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

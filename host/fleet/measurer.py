@@ -250,6 +250,7 @@ def _ask(request: TimeRequest, description: records.DeviceDescription, subject_i
             options=dict(request.options),
             input_shapes=dict(request.input_shapes),
             cpus=request.cpus,
+            tuning_budget_s=request.tuning_budget_s,
         ),
         key=TimeKey.of_target(
             target,

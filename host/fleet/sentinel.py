@@ -36,7 +36,9 @@ MAX_SHIFT = 0.02
 
 EVERY_JOBS = 20
 
-_LOOK = Precision(relative_half_width=MAX_SHIFT, min_duration_s=1.0, max_duration_s=2.0)
+LOOK = Precision(relative_half_width=MAX_SHIFT, min_duration_s=1.0, max_duration_s=2.0)
+"""How closely the sentinel is timed."""
+
 _LOOKS = 10
 """Good looks of which the newest that is not in quarantine counts; few ever are."""
 
@@ -88,6 +90,7 @@ class SentinelRule:
         every: Jobs between two looks.
         at_once: Look before the first job; otherwise when the store holds no good look that is
             newer than `every` jobs of the device.
+        look: How closely the sentinel is timed.
         on_look: Called before a look, which takes a second or two.
         on_finding: Told what each look told.
         on_remeasured: Told (old, new) of each measurement that was in quarantine and was taken
@@ -96,6 +99,7 @@ class SentinelRule:
 
     every: int = EVERY_JOBS
     at_once: bool = True
+    look: Precision = LOOK
     on_look: Callable[[], None] = _ignore
     on_finding: Callable[[Finding], None] = _ignore
     on_remeasured: Callable[[Measurement, Measurement], None] = _ignore
@@ -240,7 +244,7 @@ class Sentinel:
 
     def _time(self, description: DeviceDescription) -> Measurement:
         network = KeptNetwork(artifact_sha256=description.sentinel_sha256, key=self._key)
-        request = KeptRequest(network=network, precision=_LOOK, purpose=Purpose.SENTINEL)
+        request = KeptRequest(network=network, precision=self._rule.look, purpose=Purpose.SENTINEL)
         return self._kept.measure(request, description)
 
     def _last_good(self) -> Measurement | None:

@@ -1,8 +1,7 @@
 """A third party's backend whose level a test moves: the fake's times, times what a file says.
 
 `leveled_agent` copies this file into a folder as an installed distribution. The file that the
-environment's LEVEL_FILE names holds `{"level": 1.0, "slope": 0.0}`, read as a job loads; each run
-takes `slope` of a run longer than the one before.
+environment's LEVEL_FILE names holds `{"level": 1.0, "noise": 0.001}`, read as a job loads.
 """
 
 from __future__ import annotations
@@ -36,9 +35,4 @@ class LevelBackend(FakeBackend):
         super().load(artifact, task, shapes)
         now = json.loads(Path(os.environ["LEVEL_FILE"]).read_text())
         self._time_s *= now["level"]
-        self._step_s = self._time_s * now["slope"]
-
-    @override
-    def run(self) -> None:
-        super().run()
-        self._time_s += self._step_s
+        self._options["noise"] = str(now["noise"])

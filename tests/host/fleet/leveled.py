@@ -25,9 +25,9 @@ class LeveledDevice:
     wire: Wire
     file: Path
 
-    def set(self, level: float, *, slope: float = 0.0) -> None:
-        """Multiply all times of later jobs by `level`, each run's by `slope` more."""
-        self.file.write_text(json.dumps({"level": level, "slope": slope}))
+    def set(self, level: float, *, noise: float = 0.001) -> None:
+        """Multiply all times of later jobs by `level`; noise is a run's relative deviation."""
+        self.file.write_text(json.dumps({"level": level, "noise": noise}))
 
 
 @contextlib.contextmanager
