@@ -118,7 +118,7 @@ class JobRun:
                 raise WorkerCancelledError("the job was cancelled")
 
     def _open(self) -> None:
-        """Start the workers and let them load and compile, one after the other."""
+        """Start the workers together and let them load and compile one after the other."""
         cpus = self._cpus()
         for subject_id, found in self._prepared.items():
             if isinstance(found, Failure):
@@ -127,11 +127,12 @@ class JobRun:
             session = Session(self._job, found, self._cancelled, cpus.get(subject_id, ()))
             self._sessions.append(session)
             self._live.append(session)
+        for session in tuple(self._live):
             for phase, step in (
                 (Phase.LOADING, Session.load),
                 (Phase.COMPILING, Session.compile),
             ):
-                self._emit(subject_id, Working(phase=phase))
+                self._emit(session.subject_id, Working(phase=phase))
                 if not self._guarded(session, step):
                     break
 

@@ -53,6 +53,26 @@ def _measure(
         list[str] | None,
         typer.Option(metavar="KEY=VALUE", help="Backend option, e.g. threads=4; repeatable."),
     ] = None,
+    reference: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="OTHER.onnx", help="Alternate with this network and give the ratio to it."
+        ),
+    ] = None,
+    cpus: Annotated[
+        str, typer.Option(metavar="4-7", help="Cores to run on (default: the fastest cluster).")
+    ] = "",
+    start_below: Annotated[
+        float | None,
+        typer.Option(metavar="DEGREES_C", help="Wait until the device is no hotter than this."),
+    ] = None,
+    sentinel: Annotated[
+        bool,
+        typer.Option(
+            "--sentinel/--no-sentinel",
+            help="Every 20 jobs of a device, time the agent's own network to see drift.",
+        ),
+    ] = True,
     fresh: Annotated[bool, typer.Option("--fresh", help="Measure what the store holds.")] = False,
     precision: Annotated[
         float, typer.Option(min=0.0001, max=0.5, help="Half of the 95 % interval over the median.")
@@ -82,12 +102,16 @@ def _measure(
     return measure.run(
         measure.MeasureArguments(
             model=model,
+            reference=reference,
             device=device,
             backend=backend,
             batch=batch,
             shapes=dict(parse_shape(text) for text in shape or ()),
             options=dict(parse_option(text) for text in option or ()),
+            cpus=cpus,
+            start_below_c=start_below,
             fresh=fresh,
+            sentinel=sentinel,
             as_json=as_json,
             precision=Precision(relative_half_width=precision, min_duration_s=duration),
             deadlines=Deadlines(run_s=deadline, compile_s=compile_deadline),
