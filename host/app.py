@@ -25,6 +25,13 @@ _space = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(_space, name="space")
+_device = typer.Typer(
+    help="One device: is it still what it was?",
+    epilog="Example: boardfront device verify local",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+app.add_typer(_device, name="device")
 
 _Json = Annotated[bool, typer.Option("--json", help="Print JSON, seconds throughout.")]
 _Store = Annotated[
@@ -133,6 +140,33 @@ def _devices(
     from boardfront.host.commands import devices
 
     return devices.run(device or ["local"], as_json=as_json)
+
+
+@_device.command(
+    "verify", epilog="Example: boardfront device verify 192.168.1.20:50051 --sample 20"
+)
+def _device_verify(
+    device: Annotated[
+        str, typer.Argument(metavar="HOST:PORT|local", help="The agent that measures.")
+    ],
+    *,
+    sample: Annotated[int, typer.Option(min=1, help="How many are measured again.")] = 10,
+    seed: Annotated[int, typer.Option(help="Of the random sample.")] = 0,
+    as_json: _Json = False,
+    store: _Store = None,
+) -> int:
+    """Measure again a sample of what the store holds; 0 if all agree within 2 %, else 1."""
+    from boardfront.host.commands import device as command
+
+    return command.run_verify(
+        command.VerifyArguments(
+            device=device,
+            sample=sample,
+            seed=seed,
+            as_json=as_json,
+            store=store or default_store(),
+        )
+    )
 
 
 @app.command("search", epilog="Example: boardfront search examples/quickstart.toml")

@@ -90,6 +90,15 @@ class Evaluation:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Remeasured:
+    """A candidate's time was found wrong, and this one replaces it from here on."""
+
+    target: str
+    encoding: str
+    latency: Latency
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class GenerationDone:
     """Every evaluation of a generation stands above. `hypervolume` needs two objectives."""
 
@@ -155,6 +164,7 @@ Record: TypeAlias = (
     | EstimatorReady
     | ReferenceTimed
     | Evaluation
+    | Remeasured
     | GenerationDone
     | FinalistMeasured
     | Interrupted
@@ -167,6 +177,7 @@ TYPES: dict[str, type[Record]] = {
     "estimator_ready": EstimatorReady,
     "reference_timed": ReferenceTimed,
     "evaluation": Evaluation,
+    "remeasured": Remeasured,
     "generation_done": GenerationDone,
     "finalist_measured": FinalistMeasured,
     "interrupted": Interrupted,

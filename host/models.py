@@ -16,27 +16,42 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelFile:
-    """An ONNX file and what identifies the network in it."""
+    """An ONNX file and what identifies the network in it.
+
+    Args:
+        path: Of the file.
+        content: What is sent to a device: without its large weights, unless they were asked for.
+        structure_hash: Of the network, with or without weights.
+    """
 
     path: Path
     content: bytes = field(repr=False)
     structure_hash: str
 
 
-def read_model(path: Path, *, batch: int, shapes: Mapping[str, tuple[int, ...]]) -> ModelFile:
-    """Read an ONNX file.
+def read_model(
+    path: Path,
+    *,
+    batch: int,
+    shapes: Mapping[str, tuple[int, ...]],
+    with_weights: bool = False,
+) -> ModelFile:
+    """Read an ONNX file, and leave its large weights out: times do not depend on them.
 
     Args:
         path: Of the file.
         batch: Asked batch size; a model whose first dimension is fixed must agree.
         shapes: For its dynamic inputs, by name.
+        with_weights: Whether to take the file as it is, for a runtime that makes use of zeros.
 
     Raises:
-        WrongInputError: If there is no such file, it is no ONNX model, or shapes do not fit.
+        WrongInputError: If there is no such file, it is no ONNX model, shapes do not fit, or what
+            is to be sent lies in other files.
     """
     import onnx
 
     from boardfront.latency_models.structure import structure_hash
+    from boardfront.latency_models.weightless import without_weights
 
     try:
         content = path.read_bytes()
@@ -56,8 +71,11 @@ def read_model(path: Path, *, batch: int, shapes: Mapping[str, tuple[int, ...]])
             f"{path} is not an ONNX model (no nodes in it): expected a file written by an ONNX "
             "exporter"
         )
-    _refuse_external_data(path, model)
     _check_inputs(path, model, batch=batch, shapes=shapes)
+    if not with_weights:
+        content = without_weights(model)
+        model = onnx.load_model_from_string(content)
+    _refuse_external_data(path, model)
     return ModelFile(path=path, content=content, structure_hash=structure_hash(model))
 
 

@@ -118,6 +118,9 @@ class SearchRun:
             self._store,
             job_seed=self._folder.job_seed,
             say=self._progress.say,
+            on_remeasured=lambda target, encoding, latency: self._journal.append(
+                records.Remeasured(target=target, encoding=encoding, latency=latency)
+            ),
         )
         try:
             self._time_references(targets)
@@ -165,6 +168,11 @@ class SearchRun:
                 )
                 self._progress.say(_about_reference(timed))
                 self._journal.append(timed)
+            target.source.corrections.update(
+                (r.encoding, r.latency)
+                for r in self._history
+                if isinstance(r, records.Remeasured) and r.target == name
+            )
             if wanted != "none":
                 targets.divide_by(name, timed.encoding, timed.latency.median_s)
 

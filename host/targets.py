@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from boardfront.host.fleet.address import AgentAddress, parse_device
 from boardfront.host.fleet.client import AgentClient
 from boardfront.host.fleet.measurer import DeviceMeasurer
+from boardfront.host.fleet.sentinel import Finding, SentinelRule, State
 from boardfront.protos.errors import BoardfrontError, WrongInputError
 from boardfront.protos.records import Deadlines, Precision, Task, Verdict
 from boardfront.search.evaluation import EvaluationFailure, Latency
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from boardfront.host.experiment import FinalistSettings, TargetSettings
+    from boardfront.latency_models.base import Measurement
     from boardfront.latency_models.store import MeasurementStore
     from boardfront.search.space import NetworkSpace
 
@@ -48,7 +50,8 @@ class Targets:
         space: Whose networks are measured.
         store: Where answers are kept.
         job_seed: Names the run.
-        say: Told when a connection is lost or back.
+        say: Told when a connection is lost or back, and when a device's level has moved.
+        on_remeasured: Told (target, encoding, time) of each time that replaces an earlier one.
 
     Raises:
         BoardfrontError: If a device does not answer.
@@ -63,6 +66,7 @@ class Targets:
         *,
         job_seed: str,
         say: Callable[[str], None],
+        on_remeasured: Callable[[str, str, Latency], None] = lambda *_: None,
     ) -> None:
         self._addresses: dict[str, AgentAddress] = {}
         self._clients: dict[str, AgentClient] = {}
@@ -70,7 +74,14 @@ class Targets:
         try:
             for target in settings:
                 client = self._client(target.device, say)
-                self.by_name[target.name] = _connect(target, client, space, store, job_seed)
+                self.by_name[target.name] = _connect(
+                    target,
+                    client,
+                    space,
+                    _Surroundings(
+                        store=store, job_seed=job_seed, say=say, on_remeasured=on_remeasured
+                    ),
+                )
         except BaseException:
             self.close()
             raise
@@ -127,12 +138,18 @@ def _deadlines(min_duration_s: float) -> Deadlines:
     return Deadlines(run_s=max(_MIN_RUN_S, _RUN_FACTOR * min_duration_s))
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Surroundings:
+    """What all targets share."""
+
+    store: MeasurementStore
+    job_seed: str
+    say: Callable[[str], None]
+    on_remeasured: Callable[[str, str, Latency], None]
+
+
 def _connect(
-    target: TargetSettings,
-    client: AgentClient,
-    space: NetworkSpace,
-    store: MeasurementStore,
-    job_seed: str,
+    target: TargetSettings, client: AgentClient, space: NetworkSpace, around: _Surroundings
 ) -> ConnectedTarget:
     description = client.describe()
     info = description.backend(target.backend)
@@ -176,10 +193,32 @@ def _connect(
             cool_down_s=target.cool_down_s,
         ),
     )
-    measurer = DeviceMeasurer(client, store)
-    return ConnectedTarget(
-        settings=target,
-        measurer=measurer,
-        source=MeasuredLatency(space, measurer, rule, job_seed=f"{job_seed} {target.name}"),
-        rule=rule,
-    )
+    watch = _SentinelWatch(target.name, around)
+    measurer = DeviceMeasurer(client, around.store, sentinel=watch.rule(target))
+    source = MeasuredLatency(space, measurer, rule, job_seed=f"{around.job_seed} {target.name}")
+    watch.source = source
+    return ConnectedTarget(settings=target, measurer=measurer, source=source, rule=rule)
+
+
+class _SentinelWatch:
+    """Tells a run what the sentinel of a target found; needed where there is no reference."""
+
+    def __init__(self, target: str, around: _Surroundings) -> None:
+        self._target = target
+        self._around = around
+        self.source: MeasuredLatency | None = None
+
+    def rule(self, target: TargetSettings) -> SentinelRule | None:
+        """Return when the sentinel is timed; ratios to a reference need none."""
+        if target.reference != "none":
+            return None
+        return SentinelRule(on_finding=self._found, on_remeasured=self._remeasured)
+
+    def _found(self, finding: Finding) -> None:
+        if finding.state is not State.STEADY:
+            self._around.say(f"{self._target}: {finding.message}")
+
+    def _remeasured(self, old: Measurement, new: Measurement) -> None:
+        encoding = self.source.remeasured(old, new) if self.source else None
+        if encoding is not None and self.source is not None:
+            self._around.on_remeasured(self._target, encoding, self.source.corrections[encoding])

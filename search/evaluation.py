@@ -125,6 +125,10 @@ class LatencySource(Protocol):
     that nothing can be answered any more.
     """
 
+    @property
+    def corrections(self) -> Mapping[str, Latency]:
+        """Times by architecture that replace earlier answers, found wrong meanwhile."""
+
     def latency(self, encoding: str) -> Latency | EvaluationFailure:
         """Return the time of one architecture, or why there is none."""
 
@@ -153,6 +157,17 @@ class CandidateEvaluator:
         """Return whether `evaluate` would only look the candidate up."""
         known = self._known.get(encoding)
         return known is not None and known.estimator_state_id == self._estimator.state_id
+
+    def corrected(self, candidate: Candidate) -> Candidate:
+        """Return the candidate with the times that replace those it was scored by."""
+        changes = {
+            target: source.corrections[candidate.encoding]
+            for target, source in self._sources.items()
+            if target in candidate.latencies and candidate.encoding in source.corrections
+        }
+        if not changes:
+            return candidate
+        return replace(candidate, latencies={**candidate.latencies, **changes})
 
     def evaluate(self, encoding: str) -> Candidate:
         """Score one architecture. A time that cannot be had is a failure in the result."""

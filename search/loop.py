@@ -74,6 +74,8 @@ def search(
             observer.scored(len(seen), generation, candidate)
             seen.append(candidate)
             answers.append(told(candidate, objectives))
+        # What was told stays told; a front never rests on a time that was found wrong.
+        seen = [evaluator.corrected(candidate) for candidate in seen]
         observer.generation_done(generation, front_of(seen, objectives))
         if len(answers) < len(asked):
             break

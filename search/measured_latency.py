@@ -71,6 +71,8 @@ class MeasuredLatency:
         self._job_seed = job_seed
         self._sleep = sleep
         self.reference: ReferenceModel | None = None
+        self.corrections: dict[str, Latency] = {}
+        self._encodings: dict[int, str] = {}
 
     def latency(self, encoding: str) -> Latency | EvaluationFailure:
         """Measure one architecture, or answer from the store.
@@ -104,6 +106,19 @@ class MeasuredLatency:
             )
         return kept
 
+    def remeasured(self, old: Measurement, new: Measurement) -> str | None:
+        """Take a time that replaces one which was put in quarantine.
+
+        Returns:
+            The architecture whose time it is, or None if it is none of this run's.
+        """
+        encoding = self._encodings.get(old.id) if old.id is not None else None
+        answer = gist(new, None)
+        if encoding is None or isinstance(answer, EvaluationFailure):
+            return None
+        self.corrections[encoding] = answer
+        return encoding
+
     def alone(self, encoding: str, precision: Precision) -> Latency | EvaluationFailure:
         """Measure one architecture without a reference: does the whole chain work?
 
@@ -129,7 +144,7 @@ class MeasuredLatency:
         )
 
     def request(self, encoding: str) -> TimeRequest:
-        """Return the request for one architecture, with drawn weights."""
+        """Return the request for one architecture; its file is weightless."""
         model = self._space.write_onnx(encoding, batch=self._rule.task.batch)
         return TimeRequest(
             model=model.SerializeToString(deterministic=True),
@@ -148,6 +163,8 @@ class MeasuredLatency:
 
     def _answer(self, request: TimeRequest) -> Latency | EvaluationFailure:
         (measurement,) = self._measurer.measure([request])
+        if measurement.id is not None:
+            self._encodings[measurement.id] = request.label
         return gist(measurement, request.reference)
 
 

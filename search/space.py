@@ -115,9 +115,10 @@ class NetworkSpace(Protocol):
         Args:
             encoding: The architecture.
             batch: Fixed batch size of the input "images", named output "logits".
-            weights: State of `build(encoding)` by its names; None draws normal-scale values
-                from `seed` (times do not depend on trained weights).
-            seed: Of the drawn values.
+            weights: State of `build(encoding)` by its names; None writes a weightless file:
+                notes of normal-scale values stand in place of the weights, as times do not
+                depend on trained ones (see protos/weightless.py).
+            seed: Of the notes.
         """
 
 

@@ -15,6 +15,7 @@ _GROUP = "boardfront.backends"
 _OWN = {
     "fake": "boardfront.device_agent.backends.fake:FakeBackend",
     "onnxruntime": "boardfront.device_agent.backends.onnxruntime:OnnxRuntimeBackend",
+    "torch": "boardfront.device_agent.backends.torch:TorchBackend",
 }
 
 

@@ -1,7 +1,8 @@
-"""Writing a network as an ONNX graph node by node, with given or drawn weights."""
+"""Writing a network as an ONNX graph node by node, with given weights or without any."""
 
 from __future__ import annotations
 
+import json
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ import onnx
 from onnx import TensorProto, helper
 
 from boardfront.protos.errors import WrongInputError
+from boardfront.protos.weightless import Note
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,22 +25,28 @@ if TYPE_CHECKING:
 OPSET = 18
 IR_VERSION = 10
 EPSILON = 1e-5
-NORM_PARTS = ("weight", "bias", "running_mean", "running_var")
+STAGES_KEY = "boardfront.stages"
+"""Metadata of a model: a JSON list of the values that end the stem and each stage, in order."""
+SPREAD = 0.1
+"""Standard deviation of biases, and of what a batch norm has around its means."""
+
+NORM_MEANS = {"weight": 1.0, "bias": 0.0, "running_mean": 0.0, "running_var": 1.0}
+_SEEDS_OF_A_NETWORK = 1 << 20
 
 
 class GraphWriter:
     """Adds nodes and initializers to a model; each method returns its output tensor's name.
 
     Tensors are written straight into the model: `make_graph` and `make_model` would copy every
-    weight twice more, which is most of the time for a network of some million parameters. Drawn
-    weights come one tensor at a time, so that there is never a second copy of all of them.
+    weight twice more, which is most of the time for a network of some million parameters.
 
     Args:
         name: Of the graph.
         batch: Fixed batch size.
-        weights: State of the torch module by its names; None draws values from `seed` so that
-            activations keep a normal scale: zeros and denormals would distort times.
-        seed: Of the drawn values.
+        weights: State of the torch module by its names; None leaves a note in place of every
+            weight (see protos/weightless.py). Filled by them the activations keep a normal
+            scale: zeros and denormals would distort times.
+        seed: Of the notes, 0 to 2**43 - 1.
 
     Raises:
         WrongInputError: `batch` is not positive.
@@ -52,8 +60,13 @@ class GraphWriter:
         self._graph = self._model.graph
         self._graph.name = name
         self._weights = weights
-        self._rng = np.random.Generator(np.random.SFC64(seed))
+        self._seed = seed * _SEEDS_OF_A_NETWORK
         self._used: set[str] = set()
+        self._stages: list[str] = []
+
+    def end_stage(self, features: str) -> None:
+        """Mark a tensor as the end of the stem (the first call) or of the next stage."""
+        self._stages.append(features)
 
     def node(
         self, kind: str, name: str, inputs: list[str], output: str = "", **attributes: Any
@@ -78,7 +91,7 @@ class GraphWriter:
             name: Of the module; its weights are "NAME.conv.weight" and "NAME.norm.*".
             conv: The layer.
             features: Its input tensor.
-            gain: Drawn weights have variance gain / fan_in; None takes 2 before a ReLU and 1
+            gain: Noted weights have variance gain / fan_in; None takes 2 before a ReLU and 1
                 without, which keeps the second moment of the activations from layer to layer.
 
         Source: He et al. 2015, "Delving Deep into Rectifiers", section 2.2.
@@ -112,7 +125,8 @@ class GraphWriter:
 
     def integers(self, name: str, values: list[int]) -> str:
         """Add a constant of 64-bit integers."""
-        self._tensor(name, np.array(values, dtype="<i8"), TensorProto.INT64)
+        content = np.array(values, dtype="<i8").tobytes()
+        self._tensor(name, (len(values),), TensorProto.INT64, content)
         return name
 
     def finish(self, *, images: list[int], logits: list[int]) -> onnx.ModelProto:
@@ -127,55 +141,56 @@ class GraphWriter:
                     f"weights {name!r} have no place in this network: "
                     "pass the state of build() of the same encoding"
                 )
+        if self._stages:
+            self._model.metadata_props.add(key=STAGES_KEY, value=json.dumps(self._stages))
         float32 = TensorProto.FLOAT
         self._graph.input.append(helper.make_tensor_value_info("images", float32, images))
         self._graph.output.append(helper.make_tensor_value_info("logits", float32, logits))
         return self._model
 
     def _normal(self, name: str, shape: tuple[int, ...], *, gain: float) -> str:
-        if self._weights is not None:
-            return self._given(name, shape, self._weights)
-        drawn = self._rng.standard_normal(shape, dtype=np.float32)
-        drawn *= np.float32(math.sqrt(gain / math.prod(shape[1:])))
-        return self._weight(name, drawn)
+        return self._weight(name, shape, scale=math.sqrt(gain / math.prod(shape[1:])))
 
     def _norm(self, name: str, channels: int) -> list[str]:
-        names = [f"{name}.{part}" for part in NORM_PARTS]
-        if self._weights is not None:
-            return [self._given(one, (channels,), self._weights) for one in names]
-        spread = self._rng.standard_normal((4, channels), dtype=np.float32)
-        spread *= np.float32(0.1)
-        values = (1 + spread[0], spread[1], spread[2], 1 + np.abs(spread[3]))
-        return [self._weight(one, drawn) for one, drawn in zip(names, values, strict=True)]
+        return [
+            self._weight(f"{name}.{part}", (channels,), mean=mean, scale=SPREAD)
+            for part, mean in NORM_MEANS.items()
+        ]
 
     def _bias(self, name: str, outputs: int) -> str:
-        if self._weights is not None:
-            return self._given(name, (outputs,), self._weights)
-        drawn = self._rng.standard_normal(outputs, dtype=np.float32)
-        drawn *= np.float32(0.1)
-        return self._weight(name, drawn)
+        return self._weight(name, (outputs,), scale=SPREAD)
 
-    def _given(self, name: str, shape: tuple[int, ...], weights: Weights) -> str:
-        if name not in weights:
-            raise WrongInputError(
-                f"weights: expected {name!r}, which is not there: pass the state of build()"
-            )
-        values = np.ascontiguousarray(weights[name], dtype=np.float32)
-        if values.shape != shape:
-            raise WrongInputError(
-                f"weights {name!r}: expected shape {shape}, got {values.shape}: "
-                "pass the state of build() of the same encoding"
-            )
-        return self._weight(name, values)
-
-    def _weight(self, name: str, values: npt.NDArray[np.float32]) -> str:
+    def _weight(
+        self, name: str, shape: tuple[int, ...], *, scale: float, mean: float = 0.0
+    ) -> str:
+        """Add a weight: the given one, or a note of mean and standard deviation."""
         self._used.add(name)
-        self._tensor(name, values.astype("<f4", copy=False), TensorProto.FLOAT)
+        if self._weights is None:
+            note = Note(mean=mean, scale=scale, seed=self._seed)
+            self._seed += 1
+            content = note.to_bytes()
+        else:
+            content = _given(name, shape, self._weights)
+        self._tensor(name, shape, TensorProto.FLOAT, content)
         return name
 
-    def _tensor(self, name: str, values: npt.NDArray[Any], kind: int) -> None:
+    def _tensor(self, name: str, shape: tuple[int, ...], kind: int, content: bytes) -> None:
         tensor = self._graph.initializer.add()
         tensor.name = name
         tensor.data_type = kind
-        tensor.dims.extend(values.shape)
-        tensor.raw_data = values.tobytes()
+        tensor.dims.extend(shape)
+        tensor.raw_data = content
+
+
+def _given(name: str, shape: tuple[int, ...], weights: Weights) -> bytes:
+    if name not in weights:
+        raise WrongInputError(
+            f"weights: expected {name!r}, which is not there: pass the state of build()"
+        )
+    values = np.ascontiguousarray(weights[name], dtype="<f4")
+    if values.shape != shape:
+        raise WrongInputError(
+            f"weights {name!r}: expected shape {shape}, got {values.shape}: "
+            "pass the state of build() of the same encoding"
+        )
+    return values.tobytes()

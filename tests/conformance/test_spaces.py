@@ -14,12 +14,16 @@ import onnx
 import pytest
 import torch
 
+from boardfront.device_agent.network import read_network
+from boardfront.latency_models.structure import structure_hash
 from boardfront.protos.errors import WrongInputError
+from boardfront.protos.weightless import is_note
 from boardfront.search.space import InvalidEncodingError, NetworkSpace, Space, SupernetSpace
 from boardfront.search.spaces import catalog
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from pathlib import Path
 
 onnxruntime = pytest.importorskip("onnxruntime")
 
@@ -314,18 +318,40 @@ def run_onnx(model: onnx.ModelProto, images: Any) -> Any:
     return session.run(["logits"], {"images": images})[0]
 
 
-def test_drawn_weights_depend_on_the_seed_alone_and_keep_a_normal_scale(
-    case: Case, space: Space, network_space: NetworkSpace, rng: np.random.Generator
+def test_without_weights_the_file_has_notes_of_a_normal_scale(
+    case: Case,
+    space: Space,
+    network_space: NetworkSpace,
+    rng: np.random.Generator,
+    tmp_path: Path,
 ) -> None:
     encoding = space.sample(rng)
-    model = network_space.write_onnx(encoding, batch=2, seed=7)
+    light = network_space.write_onnx(encoding, batch=2, seed=7)
+    assert light == network_space.write_onnx(encoding, batch=2, seed=7)
+    assert light != network_space.write_onnx(encoding, batch=2, seed=8)
+    onnx.shape_inference.infer_shapes(light, check_type=True, strict_mode=True)
+    (tmp_path / "light.onnx").write_bytes(light.SerializeToString())
+    model = read_network(tmp_path / "light.onnx")
     onnx.checker.check_model(model, full_check=True)
-    assert model == network_space.write_onnx(encoding, batch=2, seed=7)
-    assert model != network_space.write_onnx(encoding, batch=2, seed=8)
+
+    state = network_space.build(encoding).state_dict()
+    weights = {name: values.numpy() for name, values in state.items()}
+    full = network_space.write_onnx(encoding, batch=2, weights=weights)
+    hashes = {structure_hash(one) for one in (light, model, full)}
+    assert len(hashes) == 1
+    noted = {t.name for t in light.graph.initializer if is_note(t.raw_data)}
+    assert noted == {name for name in weights if not name.endswith(".num_batches_tracked")}
+    for name, values in tensors(model).items():
+        assert values.shape == tensors(full)[name].shape
+        assert np.abs(values).min() > 0.0
     images = rng.standard_normal(
         (2, in_channels(case), *[network_space.resolution] * 2), dtype=np.float32
     )
     assert 1e-3 < run_onnx(model, images).std() < 1e3
+
+
+def tensors(model: onnx.ModelProto) -> dict[str, Any]:
+    return {t.name: onnx.numpy_helper.to_array(t) for t in model.graph.initializer}
 
 
 def test_weights_of_another_network_are_refused(

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.timeout(120)
 
-QUICK = ("--duration", "0.1", "--precision", "0.2")
+QUICK = ("--duration", "0.1", "--precision", "0.2", "--no-sentinel")
 SIZE = ("--set", "resolution=8", "--set", "in_channels=1", "--set", "classes=10")
 
 
@@ -232,7 +232,18 @@ def test_runs(boardfront: Command, place: Place, finished: Place) -> None:
 
 @pytest.mark.parametrize(
     "command",
-    [(), ("measure",), ("devices",), ("search",), ("runs",), ("space", "list"), ("space", "show")],
+    [
+        *(
+            (),
+            ("measure",),
+            ("devices",),
+            ("device",),
+            ("device", "verify"),
+            ("search",),
+            ("runs",),
+        ),
+        *(("space", "list"), ("space", "show")),
+    ],
     ids=" ".join,
 )
 def test_help_has_an_example(boardfront: Command, command: tuple[str, ...]) -> None:

@@ -146,7 +146,8 @@ def test_recent_is_of_one_device_newest_first(store: MeasurementStore) -> None:
     assert [m.id for m in store.recent(device_id="device-1", limit=2)] == [failed, second]
     assert [m.id for m in store.recent(device_id="device-1", after_id=second)] == [failed]
     assert [m.id for m in store.recent(device_id="device-1", key=other_key)] == [second]
-    assert [m.id for m in store.recent(device_id="device-1", verdict=Verdict.OK)] == [second, first]
+    ok = store.recent(device_id="device-1", verdict=Verdict.OK)
+    assert [m.id for m in ok] == [second, first]
     assert store.recent(device_id="device-3") == ()
 
 

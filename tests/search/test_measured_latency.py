@@ -17,7 +17,7 @@ from boardfront.protos.records import (
     Task,
     Verdict,
 )
-from boardfront.search.evaluation import EvaluationFailure, Latency
+from boardfront.search.evaluation import CandidateEvaluator, EvaluationFailure, Latency
 from boardfront.search.measured_latency import MeasuredLatency, TimingRule
 from boardfront.search.reference import choose_reference
 from boardfront.search.spaces import catalog
@@ -216,3 +216,30 @@ def _ratio(ratio: float, verdict: Verdict) -> Normalised:
         verdict=verdict,
         evidence=(),
     )
+
+
+def test_a_time_that_was_found_wrong_is_replaced_in_the_front(space: SposSpace) -> None:
+    measurer = _Programmed(_result(Verdict.OK, 0.002), _result(Verdict.OK, 0.003))
+    source = _source(space, measurer)
+    evaluator = CandidateEvaluator(_Sure(), {"here": source}, {})
+    candidate = evaluator.evaluate("33")
+    assert evaluator.corrected(candidate) is candidate
+    old = replace(samples.measurement(), id=1)
+    assert source.remeasured(old, replace(samples.measurement(_result(Verdict.OK, 0.009)), id=7))
+    corrected = evaluator.corrected(candidate)
+    assert corrected.latencies["here"].median_s == 0.009
+    assert corrected.latencies["here"].measurement_id == 7
+    assert source.remeasured(replace(old, id=99), old) is None
+
+
+class _Sure:
+    """An estimator that is always right."""
+
+    state_id = "sure"
+
+    def validation_accuracy(self, encoding: str) -> float:
+        assert encoding
+        return 1.0
+
+    def test_accuracy(self, encoding: str) -> float:
+        return self.validation_accuracy(encoding)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from boardfront.search.spaces.etnas.plan import BlockPlan, NetworkPlan, SkipPlan
     from boardfront.search.spaces.onnx_graph import Weights
 
-# Drawn weights: sums would double the activations' second moment block by block, so that what
+# Noted weights: sums would double the activations' second moment block by block, so that what
 # is added to the residual is drawn small; a projected residual makes up for its ReLU.
 INNER_GAIN = 0.5
 LAST_GAIN = 0.125
@@ -40,8 +40,8 @@ def write_network(
     Args:
         plan: Layers of the network.
         batch: Fixed batch size of the input "images" (batch, in_channels, height, width).
-        weights: State of the torch module by its names; None draws values from `seed`.
-        seed: Of the drawn values.
+        weights: State of the torch module by its names; None writes notes in their place.
+        seed: Of the notes.
 
     Raises:
         WrongInputError: `batch` is not positive, `weights` do not fit the network, or the
@@ -67,7 +67,10 @@ def write_network(
             pads=[1, 1, 1, 1],
         )
     for index, block in enumerate(plan.blocks):
+        if index == 0 or block.place.stride > 1:
+            writer.end_stage(features)
         features = _write_block(writer, f"blocks.{index}", block, features)
+    writer.end_stage(features)
     writer.classify(features, inputs=plan.features, classes=plan.classes, bias=True)
     return writer.finish(
         images=[batch, plan.stem.layers[0].inputs, plan.resolution, plan.resolution],

@@ -30,9 +30,8 @@ def write_network(
     Args:
         plan: Layers of the network.
         batch: Fixed batch size of the input "images" (batch, in_channels, height, width).
-        weights: State of the torch module by its names; None draws values from `seed` so that
-            activations keep a normal scale: zeros and denormals would distort times.
-        seed: Of the drawn values.
+        weights: State of the torch module by its names; None writes notes in their place.
+        seed: Of the notes.
 
     Raises:
         WrongInputError: `batch` is not positive, or `weights` do not fit the network.
@@ -42,9 +41,12 @@ def write_network(
     features = writer.conv_norm("stem", plan.stem, "images")
     size = plan.stem.output_resolution(size)
     for index, block in enumerate(plan.blocks):
+        if block.stride > 1:
+            writer.end_stage(features)
         shape = [batch, block.inputs, size, size]
         features = _write_block(writer, f"blocks.{index}", block, features, shape)
         size = block.output_resolution(size)
+    writer.end_stage(features)
     features = writer.conv_norm("head", plan.head, features)
     writer.classify(features, inputs=plan.head.outputs, classes=plan.classes, bias=False)
     return writer.finish(

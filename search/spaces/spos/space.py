@@ -147,8 +147,8 @@ class SposSpace:
         Args:
             encoding: The architecture.
             batch: Fixed batch size of "images" (batch, in_channels, resolution, resolution).
-            weights: State of `build(encoding)` by its names; None draws them from `seed`.
-            seed: Of the drawn values.
+            weights: State of `build(encoding)` by its names; None writes notes in their place.
+            seed: Of the notes.
 
         Raises:
             WrongInputError: `batch` is not positive, or `weights` do not fit the network.
