@@ -10,8 +10,8 @@ PROTOS := .venv-protos
 quickstart: $(VENV)/.host  ## train a supernet, search it, measure, ship a front
 	$(BIN)/boardfront search examples/quickstart.toml
 
-test: $(VENV)/.dev  ## all tests
-	$(BIN)/python -m pytest
+test: $(VENV)/.dev  ## all tests, on two cores
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

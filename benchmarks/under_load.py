@@ -77,7 +77,7 @@ def main() -> int:
 def measure(measurer: DeviceMeasurer, name: str, *, disturbed: bool) -> Repeat:
     request = replace(
         file_request(name),
-        precision=Precision(max_duration_s=8.0),
+        precision=Precision(max_duration_s=3.0),
         deadlines=Deadlines(run_s=60.0),
     )
     (measurement,) = measurer.measure([request])

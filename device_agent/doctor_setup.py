@@ -169,7 +169,11 @@ def backends(infos: Sequence[BackendInfo] | None, failure: str = "") -> tuple[Fi
     found = []
     for info in infos:
         name = f"backend {info.name}"
-        if info.available:
+        if info.available and info.reason:
+            # Such a reason ends in what to do: ": pip install ...".
+            evidence, _, remedy = info.reason.rpartition(": ")
+            found.append(warning(name, "available, but not on every device", evidence, remedy))
+        elif info.available:
             found.append(good(name, "available", info.version))
         else:
             remedy = "install it if this device is to use it: docs/agent.md"

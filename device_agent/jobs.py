@@ -364,8 +364,9 @@ def _check(job: Job) -> None:
             f"job {job.job_id} gives up after {precision.max_duration_s:g} s: expected 0 (never) "
             "or more"
         )
-    if job.task.batch < 1:
-        raise WrongInputError(f"job {job.job_id} asks for batch {job.task.batch}: expected >= 1")
+    for task in (job.task, *(subject.task for subject in job.subjects)):
+        if task is not None and task.batch < 1:
+            raise WrongInputError(f"job {job.job_id} asks for batch {task.batch}: expected >= 1")
 
 
 def _check_reference(job: Job, names: Sequence[str]) -> None:

@@ -168,6 +168,8 @@ class JobRun:
             circumstances = meter.read(own_cpu_s=own_s)
         finally:
             meter.close()
+        for session in tuple(self._live):
+            self._guarded(session, Session.time_parts)
         for session in self._live:
             self._emit(session.subject_id, self._result(session, circumstances))
 
@@ -305,6 +307,7 @@ class JobRun:
             circumstances=own,
             normalised=self._normalised(session, counted),
             energy=session.energy(),
+            parts_s=session.parts_s,
         )
 
     def _normalised(self, session: Session, circumstances: Circumstances) -> Normalised | None:

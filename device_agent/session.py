@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from boardfront.device_agent import timing, worker
 from boardfront.device_agent.energy import per_run
 from boardfront.device_agent.process import WorkerProcess
-from boardfront.protos.records import Window
+from boardfront.protos.records import TaskKind, Window
 
 if TYPE_CHECKING:
     import threading
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from boardfront.protos.records import Energy, Job, Origin, Subject, Target
 
 _MIN_WARM_UP_S = 0.2
+_PARTS_SHARE = 0.1
+_MIN_PARTS_RUNS = 3
+_MAX_PARTS_RUNS = 50
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,6 +62,7 @@ class Session:
         self.run_s = 0.0
         self.warm_up_s: tuple[float, ...] = ()
         self.steady_s = 0.0
+        self.parts_s: dict[str, float] = {}
         self.windows: list[Window] = []
         self.elapsed_s = 0.0
         self.peak_rss_bytes: int | None = None
@@ -91,7 +95,7 @@ class Session:
         """Have the worker read and check the artifact."""
         command = worker.load_command(
             self.prepared.subject,
-            self._job.task,
+            self.prepared.subject.task or self._job.task,
             dict(self.prepared.target.options),
             self.prepared.artifact,
             self._cpus,
@@ -129,6 +133,17 @@ class Session:
             self._energy.append((spent_j, plan.loops * (plan.samples + 1)))
             self._energy_source = meter.source
         self._keep(answer["start_s"], answer["end_s"], plan.loops, tuple(answer["samples_s"]))
+
+    def time_parts(self) -> None:
+        """Time what a step consists of, where the backend can tell; after all windows."""
+        task = self.prepared.subject.task or self._job.task
+        if task.kind is TaskKind.INFERENCE:
+            return
+        share_s = _PARTS_SHARE * self.run_s
+        runs = max(_MIN_PARTS_RUNS, min(_MAX_PARTS_RUNS, round(share_s / self.steady_s)))
+        if 2 * runs * self.steady_s < self.run_left_s:
+            answer = self._ask_run(worker.parts_command(runs), what="run")
+            self.parts_s = dict(answer["parts_s"])
 
     def energy(self) -> Energy | None:
         """Return the energy of one run, where it was counted."""

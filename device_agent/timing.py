@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from statistics import median
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from boardfront.protos.intervals import is_look
 
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from boardfront.device_agent.backends.base import Clock
     from boardfront.protos.normalisation import RatioStatistics
     from boardfront.protos.records import Precision, Statistics
+
+TimeRuns: TypeAlias = "Callable[[int], float]"
+"""Runs a task so often and returns the seconds that it took."""
 
 MIN_SAMPLE_S = 0.005
 """A sample lasts at least this long: long against the timer and against one interrupt."""
@@ -82,23 +85,32 @@ class Sample:
     sample_s: float
 
 
-def warm_up(run: Callable[[], None], clock: Clock, *, min_duration_s: float) -> WarmUp:
+def by_clock(run: Callable[[], None], clock: Clock) -> TimeRuns:
+    """Return what times runs by two readings of a clock."""
+
+    def time_runs(loops: int) -> float:
+        begin_s = clock.now_s()
+        for _ in range(loops):
+            run()
+        return clock.now_s() - begin_s
+
+    return time_runs
+
+
+def warm_up(time_runs: TimeRuns, clock: Clock, *, min_duration_s: float) -> WarmUp:
     """Run until the rolling median of run times settles.
 
     Args:
-        run: One run of the task.
-        clock: Times it.
+        time_runs: Runs the task so often and returns the seconds that it took.
+        clock: Tells how long all of it has gone on.
         min_duration_s: Goes on at least this long, or for 25 runs, whichever is later, unless
             runs are so slow that the limit of 5 s comes first.
     """
     start_s = clock.now_s()
     runs_s: list[float] = []
     while True:
-        begin_s = clock.now_s()
-        run()
-        end_s = clock.now_s()
-        runs_s.append(end_s - begin_s)
-        elapsed_s = end_s - start_s
+        runs_s.append(time_runs(1))
+        elapsed_s = clock.now_s() - start_s
         settled = _has_settled(runs_s)
         enough = len(runs_s) >= _MIN_WARM_UP_RUNS and elapsed_s >= min_duration_s
         if (enough and settled) or (elapsed_s >= _MAX_WARM_UP_S and len(runs_s) >= 3):
@@ -107,30 +119,21 @@ def warm_up(run: Callable[[], None], clock: Clock, *, min_duration_s: float) -> 
             )
 
 
-def take_sample(run: Callable[[], None], clock: Clock, loops: int) -> Sample:
+def take_sample(time_runs: TimeRuns, clock: Clock, loops: int) -> Sample:
     """Take one sample between two of other subjects."""
     begin_s = clock.now_s()
-    for _ in range(loops):
-        run()
-    end_s = clock.now_s()
-    return Sample(start_s=begin_s, end_s=end_s, loops=loops, sample_s=(end_s - begin_s) / loops)
+    took_s = time_runs(loops)
+    return Sample(start_s=begin_s, end_s=clock.now_s(), loops=loops, sample_s=took_s / loops)
 
 
-def take_window(run: Callable[[], None], clock: Clock, plan: WindowPlan) -> tuple[float, ...]:
+def take_window(time_runs: TimeRuns, plan: WindowPlan) -> tuple[float, ...]:
     """Return the samples of one window, each the mean seconds of `plan.loops` runs.
 
-    One untimed sample comes first: after a gap or another subject's window the caches and the
-    clock frequency have to come back.
+    One sample that is not kept comes first: after a gap or another subject's window the caches
+    and the clock frequency have to come back.
     """
-    for _ in range(plan.loops):
-        run()
-    samples_s = []
-    for _ in range(plan.samples):
-        begin_s = clock.now_s()
-        for _ in range(plan.loops):
-            run()
-        samples_s.append((clock.now_s() - begin_s) / plan.loops)
-    return tuple(samples_s)
+    time_runs(plan.loops)
+    return tuple(time_runs(plan.loops) / plan.loops for _ in range(plan.samples))
 
 
 def plan_windows(steady_s: float, precision: Precision, *, alone: bool) -> WindowPlan:

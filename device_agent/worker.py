@@ -20,7 +20,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from boardfront.device_agent import clock, guard, limits, timing
 from boardfront.device_agent.backends import catalog
-from boardfront.device_agent.backends.base import BackendError
+from boardfront.device_agent.backends.base import BackendError, HasParts, TimesItself
 from boardfront.protos import records
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class _Subject:
     def warm_up(self, command: dict[str, Any]) -> dict[str, Any]:
         backend = self._ready()
         result = timing.warm_up(
-            backend.run, backend.clock, min_duration_s=command["min_duration_s"]
+            _time_runs(backend), backend.clock, min_duration_s=command["min_duration_s"]
         )
         return {
             "runs_s": result.runs_s,
@@ -71,7 +71,7 @@ class _Subject:
         backend = self._ready()
         plan = timing.WindowPlan(**command["plan"])
         start_s = backend.clock.now_s()
-        samples_s = timing.take_window(backend.run, backend.clock, plan)
+        samples_s = timing.take_window(_time_runs(backend), plan)
         return {
             "start_s": start_s,
             "end_s": backend.clock.now_s(),
@@ -85,13 +85,18 @@ class _Subject:
 
     def sample(self, command: dict[str, Any]) -> dict[str, Any]:
         backend = self._ready()
-        taken = timing.take_sample(backend.run, backend.clock, command["loops"])
+        taken = timing.take_sample(_time_runs(backend), backend.clock, command["loops"])
         return {
             "start_s": taken.start_s,
             "end_s": taken.end_s,
             "samples_s": (taken.sample_s,),
             **_usage(),
         }
+
+    def parts(self, command: dict[str, Any]) -> dict[str, Any]:
+        backend = self._ready()
+        found = backend.timed_parts(command["runs"]) if isinstance(backend, HasParts) else {}
+        return {"parts_s": found, **_usage()}
 
     def _ready(self) -> Backend:
         if self._backend is None:
@@ -111,6 +116,7 @@ def main() -> None:
         "compile": subject.compile,
         "warm_up": subject.warm_up,
         "window": subject.window,
+        "parts": subject.parts,
         "pause": subject.pause,
         "sample": subject.sample,
     }
@@ -155,6 +161,13 @@ def _probe(command: dict[str, Any]) -> dict[str, Any]:
             )
         found.append(json_format.MessageToDict(codec.to_message(info)))
     return {"backends": found}
+
+
+def _time_runs(backend: Backend) -> timing.TimeRuns:
+    """Return what times a backend's runs: its own way, e.g. by a GPU's events, or its clock."""
+    if isinstance(backend, TimesItself):
+        return backend.run_timed
+    return timing.by_clock(backend.run, backend.clock)
 
 
 def _timed(action: Callable[[], None]) -> dict[str, Any]:
@@ -215,6 +228,11 @@ def load_command(
 def pause_command(duration_s: float) -> dict[str, Any]:
     """Return the command to let time pass on the backend's clock."""
     return {"do": "pause", "duration_s": duration_s}
+
+
+def parts_command(runs: int) -> dict[str, Any]:
+    """Return the command to time what a run consists of, over so many runs."""
+    return {"do": "parts", "runs": runs}
 
 
 def sample_command(loops: int) -> dict[str, Any]:

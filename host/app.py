@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from boardfront.host.paths import default_store
-from boardfront.protos.errors import WrongInputError
 
 app = typer.Typer(
     help="Find the networks that are Pareto-optimal on the boards you own. "
@@ -43,32 +42,108 @@ _Store = Annotated[
 _Runs = Annotated[Path, typer.Option("--runs", metavar="FOLDER", help="Where runs are kept.")]
 
 
-@app.command("measure", epilog="Example: boardfront measure net.onnx --option threads=4 --json")
+_Device = Annotated[
+    str, typer.Option("--device", metavar="HOST:PORT|local", help="The agent that measures.")
+]
+_Shape = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--shape", metavar="NAME=1x3x224x224", help="Shape of a dynamic input; repeatable."
+    ),
+]
+_Options = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--option", metavar="KEY=VALUE", help="Backend option, e.g. threads=4; repeatable."
+    ),
+]
+_Space = Annotated[
+    str, typer.Option("--space", metavar="SPACE", help="Take encodings of this space.")
+]
+_Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="A space's setting as in TOML; repeatable."),
+]
+_TaskOption = Annotated[
+    str,
+    typer.Option(
+        "--task",
+        metavar="inference|training-step|training-step-graph",
+        help="What to time: a forward call, or a step of training.",
+    ),
+]
+_Frozen = Annotated[
+    int,
+    typer.Option("--frozen-stages", min=0, help="Stages that a training step leaves as they are."),
+]
+_WithWeights = Annotated[
+    bool,
+    typer.Option("--with-weights", help="Send the file as it is: where zeros save time."),
+]
+_Cpus = Annotated[
+    str,
+    typer.Option("--cpus", metavar="4-7", help="Cores to run on (default: the fastest cluster)."),
+]
+_Precision = Annotated[
+    float,
+    typer.Option(
+        "--precision", min=0.0001, max=0.5, help="Half of the 95 % interval over the median."
+    ),
+]
+_Duration = Annotated[
+    float,
+    typer.Option(
+        "--duration", min=0.05, metavar="SECONDS", help="Shortest spread of the windows."
+    ),
+]
+_Deadline = Annotated[
+    float,
+    typer.Option("--deadline", min=0.1, metavar="SECONDS", help="Longest time of running."),
+]
+_CompileDeadline = Annotated[
+    float,
+    typer.Option(
+        "--compile-deadline", min=0.1, metavar="SECONDS", help="Longest time of compiling."
+    ),
+]
+
+
+@app.command(
+    "measure",
+    epilog="Examples: boardfront measure net.onnx --option threads=4 --json; "
+    "boardfront measure --space spos --encoding 3357-x7x3-33573x57-5xx3 --task training-step "
+    "--batch 64 --backend torch",
+)
 def _measure(
-    model: Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="Any ONNX file.")],
+    model: Annotated[
+        str | None, typer.Argument(metavar="MODEL.onnx", help="Any ONNX file.")
+    ] = None,
     *,
-    device: Annotated[
-        str, typer.Option(metavar="HOST:PORT|local", help="The agent that measures.")
-    ] = "local",
+    space: _Space = "",
+    encoding: Annotated[
+        str, typer.Option(metavar="ENCODING", help="An architecture of --space.")
+    ] = "",
+    setting: _Settings = None,
+    task: _TaskOption = "inference",
+    frozen_stages: _Frozen = 0,
+    device: _Device = "local",
     backend: Annotated[str, typer.Option(help="What executes the network.")] = "onnxruntime",
     batch: Annotated[int, typer.Option(min=1, help="Batch of a dynamic first dimension.")] = 1,
-    shape: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME=1x3x224x224", help="Shape of a dynamic input; repeatable."),
-    ] = None,
-    option: Annotated[
-        list[str] | None,
-        typer.Option(metavar="KEY=VALUE", help="Backend option, e.g. threads=4; repeatable."),
-    ] = None,
+    shape: _Shape = None,
+    option: _Options = None,
+    tune: Annotated[
+        str,
+        typer.Option(
+            metavar="minutes=10", help="Let the backend search for faster code this long."
+        ),
+    ] = "",
     reference: Annotated[
         Path | None,
         typer.Option(
             metavar="OTHER.onnx", help="Alternate with this network and give the ratio to it."
         ),
     ] = None,
-    cpus: Annotated[
-        str, typer.Option(metavar="4-7", help="Cores to run on (default: the fastest cluster).")
-    ] = "",
+    cpus: _Cpus = "",
     start_below: Annotated[
         float | None,
         typer.Option(metavar="DEGREES_C", help="Wait until the device is no hotter than this."),
@@ -80,48 +155,120 @@ def _measure(
             help="Every 20 jobs of a device, time the agent's own network to see drift.",
         ),
     ] = True,
+    with_weights: _WithWeights = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Measure what the store holds.")] = False,
-    precision: Annotated[
-        float, typer.Option(min=0.0001, max=0.5, help="Half of the 95 % interval over the median.")
-    ] = 0.01,
-    duration: Annotated[
-        float, typer.Option(min=0.05, metavar="SECONDS", help="Shortest spread of the windows.")
-    ] = 2.0,
-    deadline: Annotated[
-        float, typer.Option(min=0.1, metavar="SECONDS", help="Longest time of running.")
-    ] = 30.0,
-    compile_deadline: Annotated[
-        float, typer.Option(min=0.1, metavar="SECONDS", help="Longest time of compiling.")
-    ] = 300.0,
+    precision: _Precision = 0.01,
+    duration: _Duration = 2.0,
+    deadline: _Deadline = 30.0,
+    compile_deadline: _CompileDeadline = 300.0,
     as_json: _Json = False,
     store: _Store = None,
 ) -> int:
-    """Measure the inference time of an ONNX file on a device."""
-    from boardfront.host.commands import measure
-    from boardfront.host.models import parse_option, parse_shape
-    from boardfront.protos.records import Deadlines, Precision
+    """Measure a network on a device: an ONNX file, or an architecture of a space."""
+    from boardfront.host.commands import arguments, measure
+    from boardfront.host.models import parse_option
 
-    if deadline < duration:
-        raise WrongInputError(
-            f"--deadline {deadline:g} is shorter than --duration {duration:g}: "
-            "expected at least as long"
-        )
     return measure.run(
         measure.MeasureArguments(
-            model=model,
+            network=arguments.one_network(model, space, encoding, setting or ()),
+            task=arguments.task_choice(
+                task,
+                batch=batch,
+                frozen_stages=frozen_stages,
+                shapes=shape or (),
+                with_weights=with_weights,
+            ),
             reference=reference,
             device=device,
             backend=backend,
-            batch=batch,
-            shapes=dict(parse_shape(text) for text in shape or ()),
             options=dict(parse_option(text) for text in option or ()),
             cpus=cpus,
+            tuning_budget_s=arguments.parse_budget(tune),
             start_below_c=start_below,
-            fresh=fresh,
             sentinel=sentinel,
+            fresh=fresh,
             as_json=as_json,
-            precision=Precision(relative_half_width=precision, min_duration_s=duration),
-            deadlines=Deadlines(run_s=deadline, compile_s=compile_deadline),
+            precision=arguments.precision(precision, duration),
+            deadlines=arguments.deadlines(duration, deadline, compile_deadline),
+            store=store or default_store(),
+        )
+    )
+
+
+@app.command(
+    "compare",
+    epilog="Examples: boardfront compare a.onnx b.onnx --device 192.168.1.20:50051; "
+    "boardfront compare net.onnx net.onnx --backend onnxruntime --backend-b torch",
+)
+def _compare(
+    a: Annotated[str, typer.Argument(metavar="A", help="ONNX file, or encoding of --space.")],
+    b: Annotated[str, typer.Argument(metavar="B", help="The other one, or the same again.")],
+    *,
+    space: _Space = "",
+    setting: _Settings = None,
+    task: _TaskOption = "inference",
+    frozen_stages: _Frozen = 0,
+    device: _Device = "local",
+    backend: Annotated[str, typer.Option(help="What executes A, and B too.")] = "onnxruntime",
+    backend_b: Annotated[str, typer.Option(help="What executes B.")] = "",
+    batch: Annotated[int, typer.Option(min=1, help="Batch of A, and of B too.")] = 1,
+    batch_b: Annotated[int | None, typer.Option(min=1, help="Batch of B.")] = None,
+    shape: _Shape = None,
+    option: _Options = None,
+    option_b: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="Option of B instead of A's; repeatable."),
+    ] = None,
+    cpus: _Cpus = "",
+    with_weights: _WithWeights = False,
+    precision: _Precision = 0.01,
+    duration: _Duration = 2.0,
+    deadline: _Deadline = 60.0,
+    compile_deadline: _CompileDeadline = 300.0,
+    as_json: _Json = False,
+    store: _Store = None,
+) -> int:
+    """Say which of two is faster: both in one job, run by run in turn."""
+    from boardfront.host.commands import arguments, compare
+    from boardfront.host.commands.space import parse_settings
+    from boardfront.host.models import parse_option
+    from boardfront.host.networks import choose
+
+    settings = parse_settings(setting or ())
+    options = dict(parse_option(text) for text in option or ())
+    options_b = dict(parse_option(text) for text in option_b or ())
+    if not options_b and backend_b in {"", backend}:
+        options_b = options
+    tasks = [
+        arguments.task_choice(
+            task,
+            batch=images,
+            frozen_stages=frozen_stages,
+            shapes=shape or (),
+            with_weights=with_weights,
+        )
+        for images in (batch, batch_b or batch)
+    ]
+    return compare.run(
+        compare.CompareArguments(
+            a=compare.Side(
+                network=choose(a, space, settings),
+                task=tasks[0],
+                backend=backend,
+                options=options,
+                cpus=cpus,
+            ),
+            b=compare.Side(
+                network=choose(b, space, settings),
+                task=tasks[1],
+                backend=backend_b or backend,
+                options=options_b,
+                cpus=cpus,
+            ),
+            device=device,
+            precision=arguments.precision(precision, duration),
+            deadlines=arguments.deadlines(duration, deadline, compile_deadline),
+            as_json=as_json,
             store=store or default_store(),
         )
     )

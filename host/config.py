@@ -18,6 +18,7 @@ from boardfront.host.experiment import (
     SpaceChoice,
     SupernetSettings,
     TargetSettings,
+    TrainingSettings,
 )
 from boardfront.host.experiment_file import ExperimentFile
 from boardfront.host.toml_lines import KeyPath, key_lines
@@ -67,6 +68,7 @@ def parse_experiment(text: str, *, file: str) -> Experiment:
         tables = ExperimentFile.model_validate(document)
     except ValidationError as problem:
         raise source.explain(problem.errors(include_url=False)) from problem
+    _check_estimator(tables, source)
     _check_names(tables, source)
     _check_space(tables, source)
     return _experiment(tables, Path(file).stem)
@@ -181,6 +183,23 @@ def _check_names(tables: ExperimentFile, source: _Source) -> None:
     _check_known(search.algorithm, algorithms.names(), ("search", "algorithm"), source)
 
 
+def _check_estimator(tables: ExperimentFile, source: _Source) -> None:
+    """Check that one table says where accuracy comes from."""
+    if tables.supernet is None and tables.training is None:
+        raise source.error(
+            (),
+            "missing table [supernet] or [training]: expected one of them, the first where "
+            "networks inherit a supernet's weights, the second where each is trained alone; "
+            "add one",
+        )
+    if tables.supernet is not None and tables.training is not None:
+        raise source.error(
+            ("training",),
+            "two tables for accuracy: expected one of [supernet] and [training], got both; "
+            "remove one",
+        )
+
+
 def _check_distinct(names: list[str], table: str, source: _Source) -> None:
     for i, name in enumerate(names):
         if name in names[:i]:
@@ -246,11 +265,12 @@ def _check_space(tables: ExperimentFile, source: _Source) -> None:
             key = "name"
         path: KeyPath = ("space", key) if key else ("space",)
         raise source.error(path, f"in [space]: {problem}") from problem
-    if not spaces.info(tables.space.name).supernet:
+    if tables.supernet is not None and not spaces.info(tables.space.name).supernet:
         raise source.error(
             ("space", "name"),
             f"wrong value for 'name' in [space]: expected a space whose networks can share the "
-            f"weights of a supernet, got {tables.space.name!r}; choose another space",
+            f"weights of a supernet, got {tables.space.name!r}; choose another space, or "
+            f"[training] in place of [supernet]",
         )
     for i, target in enumerate(tables.target):
         if target.reference in {"space", "none"}:
@@ -278,7 +298,12 @@ def _experiment(tables: ExperimentFile, stem: str) -> Experiment:
         seed=tables.seed,
         space=SpaceChoice(name=tables.space.name, settings=tables.space.model_extra or {}),
         data=DataChoice(**tables.data.model_dump()),
-        supernet=SupernetSettings(**tables.supernet.model_dump()),
+        supernet=None
+        if tables.supernet is None
+        else SupernetSettings(**tables.supernet.model_dump()),
+        training=None
+        if tables.training is None
+        else TrainingSettings(**tables.training.model_dump()),
         search=SearchSettings(**tables.search.model_dump()),
         targets=tuple(
             TargetSettings(**{**target.model_dump(), "task": TaskKind(target.task)})

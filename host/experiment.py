@@ -33,8 +33,8 @@ class DataChoice:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class SupernetSettings:
-    """How the supernet is trained and used.
+class TrainingSettings:
+    """How each candidate is trained, alone and from scratch.
 
     Args:
         epochs: Passes over the training images, at least 1.
@@ -45,7 +45,6 @@ class SupernetSettings:
         label_smoothing: Share of the target given to all classes alike.
         gradient_clip: Highest Euclidean norm of the gradient.
         device: "auto", "cpu" or "cuda".
-        recalibration_images: Seen by an architecture's batch normalisation before it is scored.
         augment: Whether training images are changed at random.
     """
 
@@ -57,8 +56,18 @@ class SupernetSettings:
     label_smoothing: float = 0.1
     gradient_clip: float = 5.0
     device: str = "auto"
-    recalibration_images: int = 2048
     augment: bool = True
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SupernetSettings(TrainingSettings):
+    """How the supernet is trained and used.
+
+    Args:
+        recalibration_images: Seen by an architecture's batch normalisation before it is scored.
+    """
+
+    recalibration_images: int = 2048
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -121,16 +130,20 @@ class FinalistSettings:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Experiment:
-    """All that a run needs to know. `config.load_experiment` reads it from a file."""
+    """All that a run needs to know. `config.load_experiment` reads it from a file.
+
+    Of `supernet` and `training` exactly one is there: it says where accuracy comes from.
+    """
 
     name: str
     seed: int
     space: SpaceChoice
     data: DataChoice
-    supernet: SupernetSettings
     search: SearchSettings
     targets: tuple[TargetSettings, ...]
     objectives: tuple[Objective, ...]
+    supernet: SupernetSettings | None = None
+    training: TrainingSettings | None = None
     finalists: FinalistSettings = field(default_factory=FinalistSettings)
 
     def digest(self) -> str:
@@ -157,20 +170,27 @@ def differences(old: Experiment, new: Experiment) -> tuple[str, ...]:
 
 
 def _view(experiment: Experiment) -> dict[str, object]:
-    """Return what counts, by the names that the experiment file uses."""
-    return {
+    """Return what counts, by the names that the experiment file uses.
+
+    A table that the file leaves out is left out here: digests of before stay what they were.
+    """
+    view: dict[str, object] = {
         "seed": experiment.seed,
         "space": strict_json.encode(
             {**experiment.space.settings, "name": experiment.space.name},
             "space",
         ),
         "data": {"name": experiment.data.name},
-        "supernet": strict_json.encode(experiment.supernet, "supernet"),
         "search": strict_json.encode(experiment.search, "search"),
         "target": strict_json.encode(experiment.targets, "target"),
         "objective": strict_json.encode(experiment.objectives, "objective"),
         "finalists": strict_json.encode(experiment.finalists, "finalists"),
     }
+    if experiment.supernet is not None:
+        view["supernet"] = strict_json.encode(experiment.supernet, "supernet")
+    if experiment.training is not None:
+        view["training"] = strict_json.encode(experiment.training, "training")
+    return view
 
 
 def _leaves(value: object, path: str = "") -> Iterator[tuple[str, str]]:

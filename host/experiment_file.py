@@ -62,8 +62,8 @@ class DataTable(Table):
     url: Name | None = None
 
 
-class SupernetTable(Table):
-    """[supernet]."""
+class TrainingTable(Table):
+    """[training]."""
 
     epochs: int = Field(ge=1)
     batch: int = Field(ge=2)
@@ -73,8 +73,13 @@ class SupernetTable(Table):
     label_smoothing: BelowOne = 0.1
     gradient_clip: Positive = 5.0
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    recalibration_images: int = Field(default=2048, ge=1)
     augment: bool = True
+
+
+class SupernetTable(TrainingTable):
+    """[supernet]."""
+
+    recalibration_images: int = Field(default=2048, ge=1)
 
 
 class SearchTable(Table):
@@ -124,13 +129,14 @@ class FinalistsTable(Table):
 
 
 class ExperimentFile(Table):
-    """The whole file."""
+    """The whole file. Exactly one of `supernet` and `training` says where accuracy comes from."""
 
     name: Name | None = None
     seed: int = Field(default=1, ge=0)
     space: SpaceTable
     data: DataTable
-    supernet: SupernetTable
+    supernet: SupernetTable | None = None
+    training: TrainingTable | None = None
     search: SearchTable
     target: list[TargetTable] = Field(min_length=1)
     objective: list[ObjectiveTable] = Field(min_length=1)

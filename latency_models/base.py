@@ -31,6 +31,10 @@ class ReferenceModel:
         input_shapes: For a model with dynamic inputs.
         quiet_s: Its time on a quiet device, seconds a run; None: ratios stay ratios.
         label: What to call it, e.g. its encoding.
+        task: What to time of it; None: the same as of those it divides.
+        backend: What executes it; empty: the same.
+        options: Of the backend; None: the same.
+        cpus: Cores to run on; None: the same.
     """
 
     model: bytes = field(repr=False)
@@ -38,6 +42,10 @@ class ReferenceModel:
     input_shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     quiet_s: float | None = None
     label: str = ""
+    task: Task | None = None
+    backend: str = ""
+    options: Mapping[str, str] | None = None
+    cpus: str | None = None
 
     @property
     def sha256(self) -> str:

@@ -677,6 +677,7 @@ class Subject(google.protobuf.message.Message):
     INPUT_SHAPES_FIELD_NUMBER: builtins.int
     CPUS_FIELD_NUMBER: builtins.int
     TUNING_BUDGET_S_FIELD_NUMBER: builtins.int
+    TASK_FIELD_NUMBER: builtins.int
     subject_id: builtins.str
     artifact_sha256: builtins.str
     backend: builtins.str
@@ -688,6 +689,10 @@ class Subject(google.protobuf.message.Message):
     def options(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]: ...
     @property
     def input_shapes(self) -> google.protobuf.internal.containers.MessageMap[builtins.str, global___Shape]: ...
+    @property
+    def task(self) -> global___Task:
+        """Instead of the job's task, e.g. another batch."""
+
     def __init__(
         self,
         *,
@@ -698,8 +703,10 @@ class Subject(google.protobuf.message.Message):
         input_shapes: collections.abc.Mapping[builtins.str, global___Shape] | None = ...,
         cpus: builtins.str = ...,
         tuning_budget_s: builtins.float = ...,
+        task: global___Task | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["artifact_sha256", b"artifact_sha256", "backend", b"backend", "cpus", b"cpus", "input_shapes", b"input_shapes", "options", b"options", "subject_id", b"subject_id", "tuning_budget_s", b"tuning_budget_s"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["task", b"task"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["artifact_sha256", b"artifact_sha256", "backend", b"backend", "cpus", b"cpus", "input_shapes", b"input_shapes", "options", b"options", "subject_id", b"subject_id", "task", b"task", "tuning_budget_s", b"tuning_budget_s"]) -> None: ...
 
 global___Subject = Subject
 

@@ -150,6 +150,7 @@ class Subject:
         cpus: Cores to run on, e.g. "4-7"; empty takes the device's default.
         tuning_budget_s: Search for faster code this long before compiling, where the backend
             can; 0: do not.
+        task: Instead of the job's task, e.g. another batch.
     """
 
     subject_id: str
@@ -159,6 +160,7 @@ class Subject:
     input_shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     cpus: str = ""
     tuning_budget_s: float = 0.0
+    task: Task | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from boardfront.protos.errors import BoardfrontError
 from boardfront.protos.records import FailureKind
@@ -72,6 +72,24 @@ class Backend(Protocol):
 
     def run(self) -> None:
         """Execute the task once, and return when the device has finished."""
+
+
+@runtime_checkable
+class TimesItself(Protocol):
+    """A backend that times runs better than two readings of a clock do, e.g. by a GPU's events."""
+
+    def run_timed(self, loops: int) -> float:
+        """Return the seconds that the device took for `loops` runs, one after the other."""
+        ...
+
+
+@runtime_checkable
+class HasParts(Protocol):
+    """A backend that can tell what a run consists of."""
+
+    def timed_parts(self, runs: int) -> dict[str, float]:
+        """Return median seconds by part over `runs` further runs; empty where there are none."""
+        ...
 
 
 class BackendClass(Protocol):

@@ -12,9 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from boardfront.device_agent.backends.base import BackendError
-from boardfront.protos.records import FailureKind
-
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -59,41 +56,40 @@ def fold_batch_norms(model: onnx.ModelProto) -> onnx.ModelProto:
     return folded
 
 
-def input_shapes(
-    model: onnx.ModelProto, asked: Mapping[str, tuple[int, ...]], batch: int
-) -> dict[str, tuple[int, ...]]:
-    """Return the shape of every input, dynamic dimensions filled in.
-
-    Args:
-        model: Whose inputs.
-        asked: Shapes that were asked for, by name.
-        batch: Of a first dimension that is dynamic.
-
-    Raises:
-        BackendError: `invalid_artifact`, if a shape does not fit or a dimension stays unknown.
-    """
-    constant = {one.name for one in model.graph.initializer}
-    inputs = [one for one in model.graph.input if one.name not in constant]
-    unknown = sorted(set(asked) - {one.name for one in inputs})
-    if unknown:
-        raise BackendError(
-            FailureKind.INVALID_ARTIFACT,
-            f"no input is called {unknown[0]!r}: expected one of "
-            f"{sorted(one.name for one in inputs)}",
-        )
-    return {one.name: _shape(one, asked.get(one.name), batch) for one in inputs}
-
-
-def input_types(model: onnx.ModelProto) -> dict[str, Any]:
-    """Return the numpy type of every input."""
-    from onnx import helper
-
+def inputs(model: onnx.ModelProto) -> dict[str, onnx.TypeProto.Tensor]:
+    """Return the type of every input that is no constant, by name, in order."""
     constant = {one.name for one in model.graph.initializer}
     return {
-        one.name: np.dtype(helper.tensor_dtype_to_np_dtype(one.type.tensor_type.elem_type))
-        for one in model.graph.input
-        if one.name not in constant
+        one.name: one.type.tensor_type for one in model.graph.input if one.name not in constant
     }
+
+
+def open_shapes(model: onnx.ModelProto) -> dict[str, tuple[int | None, ...]]:
+    """Return the shape of every input, None for an open dimension."""
+    return {
+        name: tuple(
+            one.dim_value if one.HasField("dim_value") and one.dim_value > 0 else None
+            for one in kind.shape.dim
+        )
+        for name, kind in inputs(model).items()
+    }
+
+
+def draw_inputs(
+    model: onnx.ModelProto, shapes: Mapping[str, tuple[int, ...]]
+) -> dict[str, npt.NDArray[Any]]:
+    """Draw an array for every input, floats of normal scale: zeros and denormals distort times."""
+    from onnx import helper
+
+    generator = np.random.default_rng(0)
+    drawn = {}
+    for name, kind in inputs(model).items():
+        dtype = np.dtype(helper.tensor_dtype_to_np_dtype(kind.elem_type))
+        if np.issubdtype(dtype, np.floating):
+            drawn[name] = generator.standard_normal(shapes[name]).astype(dtype)
+        else:
+            drawn[name] = generator.integers(0, 2, shapes[name]).astype(dtype)
+    return drawn
 
 
 def structure(model: onnx.ModelProto, shapes: Mapping[str, tuple[int, ...]]) -> str:
@@ -181,31 +177,3 @@ def _keep_initializers(graph: onnx.GraphProto, values: Values, given: set[str]) 
     ]
     del graph.initializer[:]
     graph.initializer.extend(kept)
-
-
-def _shape(
-    one: onnx.ValueInfoProto, asked: tuple[int, ...] | None, batch: int
-) -> tuple[int, ...]:
-    fixed = [
-        d.dim_value if d.HasField("dim_value") and d.dim_value > 0 else None
-        for d in one.type.tensor_type.shape.dim
-    ]
-    text = "x".join("?" if d is None else str(d) for d in fixed)
-    if asked is not None:
-        pairs = zip(asked, fixed, strict=False)
-        if len(asked) == len(fixed) and all(d is None or d == a for a, d in pairs):
-            return asked
-        raise BackendError(
-            FailureKind.INVALID_ARTIFACT,
-            f"shape {'x'.join(map(str, asked))} does not fit input {one.name!r}: "
-            f"the model has {text}",
-        )
-    if fixed and fixed[0] is None:
-        fixed[0] = batch
-    if any(d is None for d in fixed):
-        raise BackendError(
-            FailureKind.INVALID_ARTIFACT,
-            f"input {one.name!r} has dynamic dimensions {text}: "
-            f"give them by --shape {one.name}={text.replace('?', 'N')}",
-        )
-    return tuple(d for d in fixed if d is not None)

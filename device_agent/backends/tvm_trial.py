@@ -12,6 +12,8 @@ import os
 import sys
 from typing import Any
 
+from boardfront.device_agent.backends.tvm_import import import_tvm
+
 _NUMBER = 3
 _REPEATS = 3
 _MIN_REPEAT_MS = 30
@@ -24,7 +26,7 @@ class _Trials:
         self._built: dict[int, Any] = {}
 
     def build(self, command: dict[str, Any]) -> dict[str, Any]:
-        import tvm
+        tvm = import_tvm()
         from tvm.driver import build
         from tvm.s_tir.transform import RemoveWeightLayoutRewriteBlock
 
@@ -35,8 +37,7 @@ class _Trials:
         return {}
 
     def time(self, command: dict[str, Any]) -> dict[str, Any]:
-        import tvm
-
+        tvm = import_tvm()
         built = self._built.pop(command["number"])
         device = tvm.cpu()
         fill = tvm.get_global_func("tvm.contrib.random.random_fill_for_measure")
@@ -61,7 +62,6 @@ def main() -> None:
     # Libraries write to standard output: answers keep a descriptor of their own.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    without_torch()
     trials = _Trials()
     handlers = {"build": trials.build, "time": trials.time, "forget": trials.forget}
     for line in sys.stdin:
@@ -73,12 +73,6 @@ def main() -> None:
         answers.write(json.dumps(answer) + "\n")
         answers.flush()
     os._exit(0)
-
-
-def without_torch() -> None:
-    """Keep tvm_ffi from importing torch where both are installed: 2.3 s and 200 MB for nothing."""
-    if "torch" not in sys.modules:
-        sys.modules["torch"] = None  # type: ignore[assignment]
 
 
 if __name__ == "__main__":

@@ -55,9 +55,7 @@ class TrialProcess:
             return "run: lost when another candidate crashed"
         self._held.discard(number)
         try:
-            answer = self._ask(
-                {"do": "time", "number": number, "arguments": arguments}, within_s
-            )
+            answer = self._ask({"do": "time", "number": number, "arguments": arguments}, within_s)
         except TrialError as error:
             return f"run: {error}"
         return [float(one) for one in answer["runs_s"]]

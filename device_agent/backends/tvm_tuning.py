@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from typing_extensions import Self
 
+from boardfront.device_agent.backends.tvm_import import import_meta_schedule, import_tvm
 from boardfront.device_agent.backends.tvm_tasks import KEPT_RECORDS, TunedTask
 from boardfront.device_agent.backends.tvm_trials import TrialProcess
 
@@ -65,6 +66,7 @@ class Tuner:
     def __init__(
         self, database: TaskDatabase, target: Any, settings: TuningSettings = DEFAULT_SETTINGS
     ) -> None:
+        import_meta_schedule()
         from tvm.s_tir.meta_schedule.cost_model import XGBModel
 
         self._database = database
@@ -176,8 +178,7 @@ class Tuner:
 
         All cores build; then one candidate at a time is timed.
         """
-        import tvm
-
+        tvm = import_tvm()
         texts = [tvm.ir.save_json(candidate.sch.mod) for candidate in candidates]
         target = str(self._target)
         shares = [range(k, len(texts), self._cores) for k in range(self._cores)]
@@ -186,11 +187,15 @@ class Tuner:
             return {
                 number: message
                 for number in numbers
-                if (message := process.build(number, texts[number], target, self._settings.build_s))
+                if (
+                    message := process.build(number, texts[number], target, self._settings.build_s)
+                )
             }
 
         with ThreadPoolExecutor(self._cores) as pool:
-            failed = {k: v for one in pool.map(build, self._trials, shares) for k, v in one.items()}
+            failed = {
+                k: v for one in pool.map(build, self._trials, shares) for k, v in one.items()
+            }
         results: list[list[float] | str] = [failed.get(number, "") for number in range(len(texts))]
         for process, numbers in zip(self._trials, shares, strict=True):
             for number in numbers:

@@ -8,19 +8,14 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from boardfront.host import text
-from boardfront.host.models import fixed_batch, read_model
+from boardfront.host.networks import NetworkChoice, TaskChoice, read_network
 from boardfront.protos.errors import BoardfrontError
 from boardfront.protos.records import (
     Deadlines,
     Failure,
-    JobEvent,
     Precision,
     Purpose,
-    Queued,
-    Sampling,
-    Task,
     Verdict,
-    Working,
 )
 
 if TYPE_CHECKING:
@@ -31,6 +26,7 @@ if TYPE_CHECKING:
     from rich.status import Status
 
     from boardfront.host.fleet.sentinel import Finding, SentinelRule
+    from boardfront.host.networks import Network
     from boardfront.latency_models.base import Measurer, ReferenceModel, TimeRequest
 
 
@@ -38,14 +34,14 @@ if TYPE_CHECKING:
 class MeasureArguments:
     """What the person asked."""
 
-    model: Path
+    network: NetworkChoice
+    task: TaskChoice
     reference: Path | None = None
     device: str
     backend: str
-    batch: int
-    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     options: Mapping[str, str] = field(default_factory=dict)
     cpus: str = ""
+    tuning_budget_s: float = 0.0
     start_below_c: float | None = None
     fresh: bool
     sentinel: bool = True
@@ -62,15 +58,16 @@ class MeasurementFailedError(BoardfrontError):
 def run(arguments: MeasureArguments) -> int:
     """Measure, print, and return the exit code: 0 also for a time whose verdict is not ok."""
     from rich.console import Console
-    from rich.markup import escape
 
+    from boardfront.host.commands.job_status import show
     from boardfront.host.commands.measure_output import to_json, to_text
     from boardfront.host.fleet.address import parse_device
     from boardfront.host.fleet.client import AgentClient
     from boardfront.host.fleet.measurer import DeviceMeasurer
     from boardfront.latency_models.store import MeasurementStore
 
-    request = _request(arguments)
+    network = read_network(arguments.network, arguments.task)
+    request = _request(arguments, network)
     console = Console(stderr=True)
     address = parse_device(arguments.device)
     with (
@@ -82,7 +79,7 @@ def run(arguments: MeasureArguments) -> int:
             measurer = DeviceMeasurer(
                 client,
                 store,
-                listener=lambda label, event: _show(status, escape(label), event),
+                listener=lambda label, event: show(status, label, event),
                 sentinel=_sentinel(status, console) if arguments.sentinel else None,
             )
             if arguments.reference is not None:
@@ -95,32 +92,32 @@ def run(arguments: MeasureArguments) -> int:
     if arguments.as_json:
         sys.stdout.write(json.dumps(to_json(measurement), indent=2) + "\n")
     if isinstance(measurement.outcome, Failure):
-        raise MeasurementFailedError(_one_line(arguments.model.name, measurement.outcome))
+        raise MeasurementFailedError(_one_line(network.label, measurement.outcome))
     if not arguments.as_json:
         beside = arguments.reference.name if arguments.reference else ""
         sys.stdout.write(
-            to_text(measurement, measurement.outcome, name=arguments.model.name, reference=beside)
+            to_text(measurement, measurement.outcome, name=network.label, reference=beside)
         )
     return 0
 
 
-def _request(arguments: MeasureArguments) -> TimeRequest:
+def _request(arguments: MeasureArguments, network: Network) -> TimeRequest:
     from boardfront.latency_models.base import TimeRequest
 
-    model = read_model(arguments.model, batch=arguments.batch, shapes=arguments.shapes)
     return TimeRequest(
-        model=model.content,
-        structure_hash=model.structure_hash,
-        task=Task(batch=fixed_batch(model.content, arguments.batch)),
+        model=network.content,
+        structure_hash=network.structure_hash,
+        task=network.task,
         backend=arguments.backend,
         options=arguments.options,
         cpus=arguments.cpus,
+        tuning_budget_s=arguments.tuning_budget_s,
         start_below_c=arguments.start_below_c,
-        input_shapes=arguments.shapes,
+        input_shapes=network.input_shapes,
         precision=arguments.precision,
         deadlines=arguments.deadlines,
         purpose=Purpose.CANDIDATE,
-        label=model.path.name,
+        label=network.label,
         fresh=arguments.fresh,
     )
 
@@ -136,12 +133,14 @@ def _reference(
 
     path = arguments.reference
     assert path is not None  # noqa: S101 - the caller asked for a reference
-    shapes = _shapes_of(path, arguments.shapes)
-    model = read_model(path, batch=request.task.batch, shapes=shapes)
+    shapes = _shapes_of(path, arguments.task.shapes)
+    asked = replace(arguments.task, batch=request.task.batch, shapes=shapes)
+    model = read_network(NetworkChoice(text=str(path)), asked)
     alone = replace(
         request,
         model=model.content,
         structure_hash=model.structure_hash,
+        task=model.task,
         input_shapes=shapes,
         label=f"{path.name} alone",
         fresh=False,
@@ -155,6 +154,7 @@ def _reference(
     return ReferenceModel(
         model=model.content,
         structure_hash=model.structure_hash,
+        task=model.task,
         input_shapes=shapes,
         quiet_s=measured.outcome.statistics.median_s,
         label=path.name,
@@ -194,21 +194,6 @@ def _sentinel(status: Status, console: Console) -> SentinelRule:
 
 def _tell(console: Console, message: str) -> None:
     console.print(f"note: {message}", markup=False, highlight=False, soft_wrap=True)
-
-
-def _show(status: Status, label: str, event: JobEvent) -> None:
-    body = event.body
-    if isinstance(body, Queued):
-        waits = f"queued, {body.position} before this one" if body.position else "starting"
-        status.update(f"{label}: {waits}")
-    elif isinstance(body, Working):
-        status.update(f"{label}: {body.phase.value}")
-    elif isinstance(body, Sampling):
-        shown = f"{label}: sampling {body.elapsed_s:.0f} s, {text.format_time(body.median_s)}"
-        if body.low_s is not None and body.high_s is not None:
-            width = (body.high_s - body.low_s) / 2 / body.median_s
-            shown += f" +-{width:.1%}"
-        status.update(shown)
 
 
 def _one_line(name: str, failure: Failure) -> str:

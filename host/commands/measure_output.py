@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from boardfront.host import text
-from boardfront.protos.records import Failure, Origin, Verdict
+from boardfront.protos.records import Failure, Origin, TaskKind, Verdict
 
 if TYPE_CHECKING:
     from boardfront.latency_models.base import Measurement
@@ -54,6 +54,8 @@ def to_json(measurement: Measurement) -> dict[str, Any]:
             "worker_peak_rss_bytes": outcome.circumstances.worker_peak_rss_bytes,
             "artifact_bytes": outcome.artifact_bytes,
         },
+        "parts_s": dict(outcome.parts_s),
+        "tuned_fraction": outcome.tuned_fraction,
         **base,
         "coarse": outcome.precision.is_coarse,
         "sampled_in_turn": measurement.sampled_in_turn,
@@ -83,9 +85,10 @@ def to_text(measurement: Measurement, result: Result, *, name: str, reference: s
     key = measurement.key
     options = ", ".join(f"{name}={value}" for name, value in key.options if value)
     cores = f", cores {key.cpus}" if key.cpus else ""
+    kind = "" if key.task.kind is TaskKind.INFERENCE else f"{key.task.kind.value} of "
     head = (
-        f"{name} on {measurement.device_name}, {key.backend} {key.backend_version} ({options}), "
-        f"batch {key.task.batch}{cores}"
+        f"{kind}{name} on {measurement.device_name}, {key.backend} {key.backend_version} "
+        f"({options}), batch {key.task.batch}{cores}"
     )
     lines = [*_time_lines(measurement, result)]
     if reference:
@@ -157,6 +160,11 @@ def _ratio_lines(result: Result, reference: str) -> list[tuple[str, str]]:
 def _other_lines(result: Result) -> list[tuple[str, str]]:
     """Return energy, memory and the device's state, as far as they are known."""
     lines = []
+    if result.parts_s:
+        parts = (f"{part} {text.format_time(took_s)}" for part, took_s in result.parts_s.items())
+        lines.append(("parts", ", ".join(parts)))
+    if result.tuned_fraction is not None:
+        lines.append(("tuned", f"{result.tuned_fraction:.0%} of the network's tasks"))
     if result.energy is not None:
         lines.append(("energy", _energy(result.energy)))
     peak_bytes = result.circumstances.worker_peak_rss_bytes

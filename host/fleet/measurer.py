@@ -273,6 +273,10 @@ def _ask_reference(request: TimeRequest, description: records.DeviceDescription)
         structure_hash=reference.structure_hash,
         input_shapes=reference.input_shapes,
         label=reference.label,
+        task=reference.task or request.task,
+        backend=reference.backend or request.backend,
+        options=request.options if reference.options is None else reference.options,
+        cpus=request.cpus if reference.cpus is None else reference.cpus,
         purpose=records.Purpose.SENTINEL,
         reference=None,
     )
@@ -318,7 +322,7 @@ def _job(asked: tuple[_Asked, ...], beside: _Asked | None, *, unique: bool = Fal
         reference = records.Reference(subject_id=_REFERENCE, quiet_s=first.reference.quiet_s)
     return records.Job(
         job_id=job_id,
-        subjects=tuple(item.subject for item in subjects),
+        subjects=tuple(_with_task(item, first.task) for item in subjects),
         reference=reference,
         start_below_c=first.start_below_c,
         task=first.task,
@@ -326,3 +330,10 @@ def _job(asked: tuple[_Asked, ...], beside: _Asked | None, *, unique: bool = Fal
         deadlines=first.deadlines,
         purpose=first.purpose,
     )
+
+
+def _with_task(asked: _Asked, common: records.Task) -> records.Subject:
+    """Return the subject, with a task of its own where that differs from the job's."""
+    if asked.request.task == common:
+        return asked.subject
+    return replace(asked.subject, task=asked.request.task)

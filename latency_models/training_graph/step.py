@@ -229,7 +229,8 @@ def _finish(
     after = {next_name(name): state[name] for name in moved}
     after.update({next_name(name): shape for name, shape in buffers.items()})
     _declare(graph.output, {LOSS: (), **after}, network.element)
-    graph.initializer.extend(network.constants.values())
+    used = {name for node in graph.node for name in node.input}
+    graph.initializer.extend(t for name, t in network.constants.items() if name in used)
     model = onnx.ModelProto(ir_version=max(source.ir_version, 4), producer_name="boardfront")
     model.opset_import.extend(source.opset_import)
     model.functions.extend(source.functions)

@@ -271,7 +271,7 @@ def test_a_size_bomb_is_refused_before_it_is_filled(tmp_path: Path) -> None:
         (_noted(b"", [4]), "got 0"),
         (_noted(b"\0" * 16, [-2, -2]), "none negative"),
         (_noted(b"\0" * 4, [1] * 33), "at most 32 dimensions"),
-        (helper.make_tensor("w", TensorProto.STRING, [1], [b"a"]), "type STRING"),
+        (numpy_helper.from_array(np.array(["a"], dtype=object), "w"), "type STRING"),
         (TensorProto(name="w", data_type=999, dims=[1]), "type 999"),
     ],
 )

@@ -38,14 +38,14 @@ class _Bench:
 
 def test_a_steady_task_warms_up_for_the_least_number_of_runs() -> None:
     bench = _Bench(itertools.repeat(0.01))
-    warm = timing.warm_up(bench.run, bench, min_duration_s=0.0)
+    warm = timing.warm_up(timing.by_clock(bench.run, bench), bench, min_duration_s=0.0)
     assert (bench.runs, warm.settled) == (25, True)
     assert warm.steady_s == pytest.approx(0.01)
 
 
 def test_a_fast_task_warms_up_for_the_least_duration() -> None:
     bench = _Bench(itertools.repeat(0.001))
-    warm = timing.warm_up(bench.run, bench, min_duration_s=0.2)
+    warm = timing.warm_up(timing.by_clock(bench.run, bench), bench, min_duration_s=0.2)
     assert bench.runs == pytest.approx(200, abs=1)
     assert warm.settled
 
@@ -54,7 +54,7 @@ def test_a_task_that_gets_faster_warms_up_until_it_settles() -> None:
     # 2 % faster each run for 60 runs, then steady: medians of ten settle within 1 % only later.
     times_s = [0.01 * 0.98 ** min(run, 60) for run in range(1000)]
     bench = _Bench(times_s)
-    warm = timing.warm_up(bench.run, bench, min_duration_s=0.0)
+    warm = timing.warm_up(timing.by_clock(bench.run, bench), bench, min_duration_s=0.0)
     assert 60 < bench.runs < 90
     assert warm.first_run_s == pytest.approx(0.01)
     assert warm.steady_s == pytest.approx(times_s[-1], rel=0.01)
@@ -62,25 +62,25 @@ def test_a_task_that_gets_faster_warms_up_until_it_settles() -> None:
 
 def test_a_task_that_never_settles_is_given_up_and_said_so() -> None:
     bench = _Bench(itertools.cycle([0.01] * 10 + [0.02] * 10))
-    warm = timing.warm_up(bench.run, bench, min_duration_s=0.0)
+    warm = timing.warm_up(timing.by_clock(bench.run, bench), bench, min_duration_s=0.0)
     # Ten of each: where the two rolling medians meet in the same decade decides; by 5 s it ends.
     assert sum(warm.runs_s) <= 5.1
     endless = _Bench(0.01 * 1.05**run for run in itertools.count())
-    warm = timing.warm_up(endless.run, endless, min_duration_s=0.0)
+    warm = timing.warm_up(timing.by_clock(endless.run, endless), endless, min_duration_s=0.0)
     assert not warm.settled
     assert sum(warm.runs_s) >= 5.0
 
 
 def test_a_slow_task_is_run_three_times() -> None:
     bench = _Bench(itertools.repeat(4.0))
-    warm = timing.warm_up(bench.run, bench, min_duration_s=0.2)
+    warm = timing.warm_up(timing.by_clock(bench.run, bench), bench, min_duration_s=0.2)
     assert warm.runs_s == (4.0, 4.0, 4.0)
     assert not warm.settled
 
 
 def test_a_long_warm_up_keeps_its_first_run_and_its_last() -> None:
     bench = _Bench(itertools.chain([0.5], itertools.repeat(0.0001)))
-    warm = timing.warm_up(bench.run, bench, min_duration_s=1.0)
+    warm = timing.warm_up(timing.by_clock(bench.run, bench), bench, min_duration_s=1.0)
     assert len(warm.runs_s) == 1001
     assert warm.first_run_s == pytest.approx(0.5)
 
@@ -88,7 +88,7 @@ def test_a_long_warm_up_keeps_its_first_run_and_its_last() -> None:
 def test_a_window_drops_its_first_sample_and_averages_the_inner_loop() -> None:
     bench = _Bench([9.0, 9.0, 1.0, 3.0, 5.0, 7.0])
     plan = timing.WindowPlan(loops=2, samples=2, gap_s=0.25)
-    assert timing.take_window(bench.run, bench, plan) == (2.0, 6.0)
+    assert timing.take_window(timing.by_clock(bench.run, bench), plan) == (2.0, 6.0)
     assert bench.runs == 6
 
 

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 CLASSES = 5
 
-Forward = "Callable[[torch.Tensor, Mapping[str, torch.Tensor]], torch.Tensor]"
+# Without decay the momentum after a first step is the gradient itself.
+SGD = Sgd(weight_decay=0.0)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,6 +37,7 @@ class Case:
         shape: Of x, the batch first.
         learned: Arrays that the nodes read, beside "offset" and the classifier's.
         constants: Numbers and shapes that the nodes read.
+        statistics: Running ones, which the torch form moves in place.
         opset: Of the nodes.
     """
 
@@ -44,6 +46,7 @@ class Case:
     shape: tuple[int, ...] = (2, 4, 6, 6)
     learned: Mapping[str, Array] | None = None
     constants: Mapping[str, Array] | None = None
+    statistics: Mapping[str, Array] | None = None
     opset: int = 18
 
 
@@ -57,25 +60,25 @@ def check(case: Case, *, seed: int = 0) -> tuple[float, float]:
     rng = np.random.default_rng(seed)
     state: Values = {"offset": rng.standard_normal(case.shape)}
     state.update({name: np.asarray(v, dtype=np.float64) for name, v in (case.learned or {}).items()})
+    statistics = {name: np.asarray(v, dtype=np.float64) for name, v in (case.statistics or {}).items()}
     images = rng.standard_normal(case.shape)
     labels = rng.integers(0, CLASSES, case.shape[0])
     with torch.no_grad():
         x = torch.from_numpy(images + state["offset"])
-        tensors = {name: torch.from_numpy(value) for name, value in state.items()}
+        tensors = {name: torch.tensor(value) for name, value in (state | statistics).items()}
         result = case.forward(x, tensors)
     features = result.flatten(1).shape[1]
     state["head"] = rng.standard_normal((features, CLASSES)) / np.sqrt(features)
-    model = _model(case, state, result.flatten(1).shape)
-    sgd = Sgd(weight_decay=0.0)
-    truth = _truth(case, state, (images, labels), sgd)
+    model = _model(case, state | statistics, result.flatten(1).shape)
+    truth = _truth(case, state, statistics, (images, labels))
     errors = []
-    for network, run in (
-        (model, steps.run_float32),
-        (steps.as_double(model), steps.run_float64),
+    for network, opened in (
+        (model, steps.open_float32),
+        (steps.as_double(model), steps.open_float64),
     ):
-        step = training_step(network, sgd=sgd)
+        step = training_step(network, sgd=SGD)
         onnx.checker.check_model(step, full_check=True)
-        found = run(step, steps.start(step, state, images, labels))
+        found = opened(step)(steps.start(step, state | statistics, images, labels))
         assert set(found) == {LOSS, *(next_name(name) for name in truth if name != LOSS)}
         errors.append(
             max(
@@ -86,17 +89,21 @@ def check(case: Case, *, seed: int = 0) -> tuple[float, float]:
     return errors[0], errors[1]
 
 
-def _truth(case: Case, state: Values, data: tuple[Array, Array], sgd: Sgd) -> Values:
+def _truth(
+    case: Case, state: Values, statistics: Values, data: tuple[Array, Array]
+) -> Values:
     tensors = {
         name: torch.from_numpy(value.copy()).requires_grad_(True)
         for name, value in state.items()
     }
+    running = {name: torch.tensor(value) for name, value in statistics.items()}
     losses, truth = steps.train(
-        lambda x: case.forward(x + tensors["offset"], tensors).flatten(1) @ tensors["head"],
+        lambda x: case.forward(x + tensors["offset"], tensors | running).flatten(1) @ tensors["head"],
         tensors,
         data,
-        sgd,
+        SGD,
     )
+    truth.update({name: value.numpy() for name, value in running.items()})
     truth[LOSS] = np.array(losses[0])
     return truth
 

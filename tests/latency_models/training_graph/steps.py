@@ -6,7 +6,8 @@ it and for the convolution, which it computes slowly.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -17,12 +18,11 @@ from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
 
 from boardfront.latency_models.training_graph import LABELS, Sgd, momentum_name, next_name
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+from boardfront.protos.weightless import is_note
 
 Array = npt.NDArray[Any]
 Values = dict[str, Array]
+Run = Callable[[Mapping[str, Array]], Values]
 
 
 class Conv(OpRun):
@@ -31,12 +31,12 @@ class Conv(OpRun):
     op_domain: ClassVar[str] = ""
 
     def _run(self, images: Array, kernel: Array, bias: Array | None = None, **how: Any) -> Any:
-        top, left, bottom, right = how.get("pads") or (0, 0, 0, 0)
+        (top, left, bottom, right) = _same_pads(images, kernel, how) or how.get("pads") or [0] * 4
         padded = np.pad(images, ((0, 0), (0, 0), (top, bottom), (left, right)))
         found = torch.nn.functional.conv2d(
-            torch.from_numpy(padded),
-            torch.from_numpy(kernel),
-            None if bias is None else torch.from_numpy(bias),
+            torch.tensor(padded),
+            torch.tensor(kernel),
+            None if bias is None else torch.tensor(bias),
             stride=tuple(how.get("strides") or (1, 1)),
             dilation=tuple(how.get("dilations") or (1, 1)),
             groups=how.get("group") or 1,
@@ -52,8 +52,8 @@ class ConvTranspose(OpRun):
     def _run(self, images: Array, kernel: Array, bias: Array | None = None, **how: Any) -> Any:
         assert bias is None
         full = torch.nn.functional.conv_transpose2d(
-            torch.from_numpy(images),
-            torch.from_numpy(kernel),
+            torch.tensor(images),
+            torch.tensor(kernel),
             stride=tuple(how["strides"]),
             dilation=tuple(how["dilations"]),
             groups=how.get("group") or 1,
@@ -65,8 +65,22 @@ class ConvTranspose(OpRun):
         return (full[:, :, top : height - bottom, left : width - right],)
 
 
-def run_float32(step: onnx.ModelProto, values: Mapping[str, Array]) -> Values:
-    """Run by ONNX Runtime on one thread."""
+def _same_pads(images: Array, kernel: Array, how: Mapping[str, Any]) -> list[int] | None:
+    """Pads of auto_pad SAME_*, for which a result has ceil(size / stride) pixels a side."""
+    mode = how.get("auto_pad") or "NOTSET"
+    if not mode.startswith("SAME"):
+        return None
+    strides = how["strides"]
+    totals = [
+        max(0, (-(-images.shape[2 + i] // strides[i]) - 1) * strides[i] + kernel.shape[2 + i] - images.shape[2 + i])
+        for i in (0, 1)
+    ]
+    less, more = [t // 2 for t in totals], [t - t // 2 for t in totals]
+    return [*less, *more] if mode == "SAME_UPPER" else [*more, *less]
+
+
+def open_float32(step: onnx.ModelProto) -> Run:
+    """Return what runs a step by ONNX Runtime on one thread."""
     import onnxruntime
 
     settings = onnxruntime.SessionOptions()
@@ -75,29 +89,39 @@ def run_float32(step: onnx.ModelProto, values: Mapping[str, Array]) -> Values:
         step.SerializeToString(), settings, providers=["CPUExecutionProvider"]
     )
     names = [output.name for output in session.get_outputs()]
-    single = {
-        name: value.astype(np.float32) if value.dtype == np.float64 else value
-        for name, value in values.items()
-    }
-    return dict(zip(names, session.run(names, single), strict=True))
+
+    def run(values: Mapping[str, Array]) -> Values:
+        single = {
+            name: value.astype(np.float32) if value.dtype == np.float64 else value
+            for name, value in values.items()
+        }
+        return dict(zip(names, session.run(names, single), strict=True))
+
+    return run
 
 
-def run_float64(step: onnx.ModelProto, values: Mapping[str, Array]) -> Values:
-    """Run by the onnx package's reference; `step` is of a model that `as_double` gave."""
+def open_float64(step: onnx.ModelProto) -> Run:
+    """Return what runs a step of an `as_double` network by the onnx package's reference."""
     evaluator = ReferenceEvaluator(step, new_ops=[Conv, ConvTranspose])
     names = list(evaluator.output_names)
-    return dict(zip(names, evaluator.run(names, dict(values)), strict=True))
+
+    def run(values: Mapping[str, Array]) -> Values:
+        return dict(zip(names, evaluator.run(names, dict(values)), strict=True))
+
+    return run
 
 
 def as_double(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Copy a network in float64; values of large weights, which a step never reads, are lost."""
+    """Copy a network in float64; a note in place of weights, which a step never reads, stays."""
     double = onnx.ModelProto()
     double.CopyFrom(model)
     for value in (*double.graph.input, *double.graph.output):
         if value.type.tensor_type.elem_type == TensorProto.FLOAT:
             value.type.tensor_type.elem_type = TensorProto.DOUBLE
     for tensor in double.graph.initializer:
-        if tensor.data_type == TensorProto.FLOAT:
+        if is_note(tensor.raw_data):
+            tensor.data_type = TensorProto.DOUBLE
+        elif tensor.data_type == TensorProto.FLOAT:
             values = onnx.numpy_helper.to_array(tensor).astype(np.float64)
             tensor.CopyFrom(onnx.numpy_helper.from_array(values, tensor.name))
     return double

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 FLOAT32 = 1e-5
 FLOAT64 = 1e-12
 
+# ONNX keeps the 1/6 of hard sigmoid in float32, in a float64 graph too.
+ROUNDED = {"hard sigmoid": 1e-7, "hard swish": 1e-7, "squeeze and excite, h-swish": 1e-7}
+
 F = torch.nn.functional
 RNG = np.random.default_rng(7)
 
@@ -61,7 +64,7 @@ SIX = {"factor": np.float32(3), "low": np.float32(0), "high": np.float32(6)}
 
 ACTIVATIONS = {
     "relu": _of("Relu", torch.relu),
-    "leaky relu": _of("LeakyRelu", lambda x: F.leaky_relu(x, 0.2), alpha=0.2),
+    "leaky relu": _of("LeakyRelu", lambda x: F.leaky_relu(x, 0.25), alpha=0.25),
     "sigmoid": _of("Sigmoid", torch.sigmoid),
     "tanh": _of("Tanh", torch.tanh),
     "hard sigmoid": Case(
@@ -126,7 +129,7 @@ POOLS = {
         **_pooled(3, 2, 0, ceil_mode=1),
     ),
     "equal values": Case(
-        nodes=[node("Relu", ["x"], ["flat"]), node("MaxPool", ["flat"], **_pooled(3, 2, 1))],
+        nodes=[node("Relu", ["x"], ["r"]), node("MaxPool", ["r"], **_pooled(3, 2, 1))],
         forward=lambda x, _: F.max_pool2d(torch.relu(x), 3, 2, 1),
     ),
     "average": _of("AveragePool", lambda x: F.avg_pool2d(x, 2, 2), **_pooled(2, 2, 0)),
@@ -311,13 +314,14 @@ NORM = ["weight", "bias", "mean", "var"]
 
 
 def _norm(x: torch.Tensor, w: Learned) -> torch.Tensor:
-    return F.batch_norm(x, None, None, w["weight"], w["bias"], training=True, eps=1e-3)
+    names = ("mean", "var", "weight", "bias")
+    return F.batch_norm(x, *(w[name] for name in names), training=True, momentum=0.25, eps=2**-10)
 
 
 def _statistics(channels: int) -> dict[str, Any]:
     return {
-        "mean": np.zeros(channels, dtype=np.float32),
-        "var": np.ones(channels, dtype=np.float32),
+        "mean": RNG.standard_normal(channels),
+        "var": 1 + RNG.random(channels),
     }
 
 
@@ -329,17 +333,17 @@ def _squeeze_excite(x: torch.Tensor, w: Learned) -> torch.Tensor:
 
 BLOCKS = {
     "batch norm": Case(
-        nodes=[node("BatchNormalization", ["x", *NORM], epsilon=1e-3)],
+        nodes=[node("BatchNormalization", ["x", *NORM], epsilon=2**-10, momentum=0.75)],
         forward=_norm,
         learned={"weight": _drawn(4), "bias": _drawn(4)},
-        constants=_statistics(4),
+        statistics=_statistics(4),
     ),
     "batch norm of features": Case(
-        nodes=[node("BatchNormalization", ["x", *NORM], epsilon=1e-3)],
+        nodes=[node("BatchNormalization", ["x", *NORM], epsilon=2**-10, momentum=0.75)],
         forward=_norm,
         shape=(8, 6),
         learned={"weight": _drawn(6), "bias": _drawn(6)},
-        constants=_statistics(6),
+        statistics=_statistics(6),
     ),
     "squeeze and excite, h-swish": Case(
         nodes=[
@@ -382,7 +386,7 @@ CASES = {**ACTIVATIONS, **POOLS, **ARITHMETIC, **LAYOUT, **BLOCKS}
 def test_operator(name: str) -> None:
     single, double = check(CASES[name])
     assert single < FLOAT32
-    assert double < FLOAT64
+    assert double < ROUNDED.get(name, FLOAT64)
 
 
 def test_no_operator_is_left_out() -> None:

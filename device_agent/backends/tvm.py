@@ -1,0 +1,220 @@
+"""TVM: inference of an ONNX file, compiled through `tvm.relax`, with tuned schedules where known.
+
+Timed region: one call of the compiled `main` on inputs that lie on the device; its outputs lie
+there afterwards. Without tuning TVM's code for a processor is naive, tens of times slower than a
+tuned library's: such times say `untuned` in their target.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from boardfront.device_agent import network
+from boardfront.device_agent.backends import tvm_graph
+from boardfront.device_agent.backends.base import BackendError, RealClock, parse_options
+from boardfront.device_agent.backends.input_shapes import resolve_shapes
+from boardfront.device_agent.backends.tvm_import import import_meta_schedule, import_tvm
+from boardfront.device_agent.backends.tvm_tasks import UNTUNED, TaskDatabase
+from boardfront.protos.records import (
+    BackendInfo,
+    CacheState,
+    FailureKind,
+    OptionInfo,
+    Origin,
+    TaskKind,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    import numpy.typing as npt
+    import onnx
+
+    from boardfront.protos.records import Task
+
+_TOLERANCE = 1e-3
+"""Largest norm of the difference to ONNX Runtime's output, over the output's norm.
+
+Float32 networks came out at 2e-7 to 4e-6; a wrong kernel gives 1e-1 and more.
+"""
+
+
+class TvmBackend:
+    """Compiles an ONNX file with TVM and runs it on the processor.
+
+    Args:
+        options: As `probe` lists them.
+
+    Attributes:
+        state: Where tuned schedules are kept; set before `load`. None: nothing is tuned or kept.
+        tuning: After `compile`: which schedules the network runs with, or "untuned".
+        tuned_fraction: After `compile`: the share of its distinct fused tasks that have one.
+        notes: After `compile`: what a reader of the times should know.
+    """
+
+    def __init__(self, options: Mapping[str, str]) -> None:
+        self.clock = RealClock()
+        self.state: Path | None = None
+        self.tuning = UNTUNED
+        self.tuned_fraction: float | None = 0.0
+        self.notes: tuple[str, ...] = ()
+        self._options = dict(options)
+        self._model: onnx.ModelProto | None = None
+        self._shapes: dict[str, tuple[int, ...]] = {}
+        self._lowered: _Lowered | None = None
+        self._main: Any = None
+        self._inputs: list[Any] = []
+
+    @classmethod
+    def probe(cls) -> BackendInfo:
+        """Describe the installed TVM, or say how to install it."""
+        try:
+            found = version("apache-tvm")
+        except PackageNotFoundError:
+            return _unavailable("not installed: pip install 'boardfront[tvm]'")
+        try:
+            import_tvm()
+        except Exception as error:  # noqa: BLE001 - whatever a broken runtime raises
+            return _unavailable(f"tvm {found} does not import: {error}")
+        return _info(found, "" if _has_onnxruntime() else _UNCHECKED)
+
+    @classmethod
+    def resolve(cls, options: Mapping[str, str], info: BackendInfo) -> dict[str, str]:
+        """Complete and check options."""
+        return parse_options(
+            options,
+            info,
+            {
+                "threads": lambda text: text.isdecimal() and 1 <= int(text) <= 1024,
+                "opt_level": {"0", "1", "2", "3"}.__contains__,
+                "target": _is_target,
+                "tuning": {"on", "off"}.__contains__,
+                "verify": {"on", "off"}.__contains__,
+            },
+        )
+
+    def load(self, artifact: Path, task: Task, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        """Read the file and settle the shapes of its inputs."""
+        if task.kind is not TaskKind.INFERENCE:
+            raise BackendError(
+                FailureKind.UNSUPPORTED,
+                f"backend tvm times inference only, asked was {task.kind.value}",
+            )
+        if task.cache is not CacheState.WARM:
+            raise BackendError(
+                FailureKind.UNSUPPORTED,
+                f"backend tvm times with warm caches only, asked was {task.cache.value}",
+            )
+        self._model = network.read_network(artifact)
+        self._shapes = resolve_shapes(tvm_graph.open_shapes(self._model), shapes, task.batch)
+        # Before TVM is imported: its thread pool reads them once.
+        os.environ["TVM_NUM_THREADS"] = self._options["threads"]
+        os.environ["TVM_BIND_THREADS"] = "0"
+
+    def tune(self, budget_s: float, *, whole_space: bool = False) -> float:
+        """Search faster schedules for this network's tasks, kept for all networks that share them.
+
+        Call it after `load`, best in a worker of its own: the search leaves threads and memory
+        behind. What was finished stays when the worker is killed.
+
+        Args:
+            budget_s: Stop after this long, in seconds; a candidate's build may go beyond it.
+            whole_space: Tune the tasks of all networks seen here, most frequent first; else this
+                network's own come first, in that order.
+
+        Returns:
+            The share of this network's distinct tasks that have a tuned schedule now.
+
+        Raises:
+            BackendError: `unsupported`, if there is no folder for the schedules or TVM cannot
+                import the network.
+        """
+        if self.state is None:
+            raise BackendError(
+                FailureKind.UNSUPPORTED, "no folder for tuned schedules: give the worker a state"
+            )
+        from boardfront.device_agent.backends.tvm_tuning import Tuner
+
+        lowered = self._lower()
+        database = self._database(lowered)
+        own = () if whole_space else tuple(lowered.tasks)
+        with Tuner(database, lowered.target) as tuner:
+            tuner.tune(database.pending(first=own), budget_s=budget_s)
+        return database.digest(lowered.tasks)[1]
+
+    def compile(self) -> None:
+        """Compile with the schedules that are known, and check the outputs once per structure."""
+        model, lowered = self._loaded(), self._lower()
+        module = lowered.module
+        if self._options["tuning"] == "on" and self.state is not None:
+            database = self._database(lowered)
+            module = _scheduled(module, database.best(lowered.tasks), lowered.target)
+            self.tuning, self.tuned_fraction = database.digest(lowered.tasks)
+        self._main = _built(module, lowered.target, int(self._options["opt_level"]))
+        tvm = import_tvm()
+        drawn = tvm_graph.draw_inputs(model, self._shapes)
+        self._inputs = [tvm.runtime.tensor(values) for values in drawn.values()]
+        outputs = self._main(*self._inputs)
+        if self._options["verify"] == "on":
+            self._verify(model, drawn, outputs)
+        self._model = None
+        self._lowered = None
+
+    def run(self) -> None:
+        """Execute the network once."""
+        self._main(*self._inputs)
+
+    def _loaded(self) -> onnx.ModelProto:
+        if self._model is None:
+            raise RuntimeError("load comes before tune and compile, and compile comes once")
+        return self._model
+
+    def _lower(self) -> _Lowered:
+        """Import the network into TVM, once, and remember its tasks for the whole space."""
+        if self._lowered is None:
+            target = _target(self._options)
+            self._lowered = _lowered(self._loaded(), self._shapes, target)
+            if self.state is not None:
+                self._database(self._lowered).note(
+                    tvm_graph.structure(self._loaded(), self._shapes), self._lowered.tasks
+                )
+        return self._lowered
+
+    def _database(self, lowered: _Lowered) -> TaskDatabase:
+        if self.state is None:
+            raise RuntimeError("a database needs a folder")
+        name = hashlib.sha256(f"{_versions()} {lowered.target}".encode()).hexdigest()[:16]
+        return TaskDatabase(self.state / "tvm" / name)
+
+    def _verify(
+        self, model: onnx.ModelProto, drawn: Mapping[str, npt.NDArray[Any]], outputs: Any
+    ) -> None:
+        """Compare with ONNX Runtime, once for each structure and set of schedules."""
+        lowered = self._lower()
+        text = f"{tvm_graph.structure(model, self._shapes)} {self.tuning} {lowered.target}"
+        text += f" {_versions()} {self._options['opt_level']}"
+        name = hashlib.sha256(text.encode()).hexdigest()
+        passed = None if self.state is None else self.state / "tvm" / "verified" / name
+        if passed is not None and passed.exists():
+            return
+        if not _has_onnxruntime():
+            self.notes = (*self.notes, _UNCHECKED)
+            return
+        error = _difference(_reference(model, drawn), outputs)
+        if not error <= _TOLERANCE:
+            raise BackendError(
+                FailureKind.UNSUPPORTED,
+                f"TVM's output differs from ONNX Runtime's by {error:.2g} of its norm, expected "
+                f"at most {_TOLERANCE:g}: measure this network with another backend, or with "
+                "tuning=off if a schedule is wrong",
+            )
+        if passed is not None:
+            passed.parent.mkdir(parents=True, exist_ok=True)
+            passed.write_text(f"{error:.3g}\n")
