@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from statistics import median
 from typing import TYPE_CHECKING
@@ -118,7 +119,7 @@ class JobRun:
                 raise WorkerCancelledError("the job was cancelled")
 
     def _open(self) -> None:
-        """Start the workers together and let them load and compile one after the other."""
+        """Start the workers and let them load together, and compile one after the other."""
         cpus = self._cpus()
         for subject_id, found in self._prepared.items():
             if isinstance(found, Failure):
@@ -127,14 +128,21 @@ class JobRun:
             session = Session(self._job, found, self._cancelled, cpus.get(subject_id, ()))
             self._sessions.append(session)
             self._live.append(session)
+        self._load_all()
         for session in tuple(self._live):
-            for phase, step in (
-                (Phase.LOADING, Session.load),
-                (Phase.COMPILING, Session.compile),
-            ):
-                self._emit(session.subject_id, Working(phase=phase))
-                if not self._guarded(session, step):
-                    break
+            self._emit(session.subject_id, Working(phase=Phase.COMPILING))
+            self._guarded(session, Session.compile)
+
+    def _load_all(self) -> None:
+        """Let all workers load at once: nothing is timed yet, and most of it is imports."""
+        if not self._live:
+            return
+        for session in self._live:
+            self._emit(session.subject_id, Working(phase=Phase.LOADING))
+        with ThreadPoolExecutor(len(self._live)) as pool:
+            loading = [(one, pool.submit(one.load)) for one in tuple(self._live)]
+        for session, loaded in loading:
+            self._guarded(session, functools.partial(_await, loaded))
 
     def _cpus(self) -> dict[str, tuple[int, ...]]:
         """Return the cores of each subject.
@@ -355,6 +363,10 @@ class JobRun:
             self._emit(session.subject_id, error.failure)
             return False
         return True
+
+
+def _await(loaded: Future[None], _session: Session) -> None:
+    loaded.result()
 
 
 def _take_one(session: Session, *, loops: int, kept: list[timing.Sample]) -> None:

@@ -20,7 +20,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from boardfront.device_agent import clock, guard, limits, timing
 from boardfront.device_agent.backends import catalog
-from boardfront.device_agent.backends.base import BackendError, HasParts, TimesItself
+from boardfront.device_agent.backends.base import BackendError, HasParts, TimesItself, Tunable
 from boardfront.protos import records
 
 if TYPE_CHECKING:
@@ -41,6 +41,8 @@ class _Subject:
             os.sched_setaffinity(0, command["cpus"])
         backend = catalog.load(command["backend"])(command["options"])
         self._backend = backend
+        if isinstance(backend, Tunable) and command.get("state"):
+            backend.state = Path(command["state"])
         shapes = {name: tuple(shape) for name, shape in command["shapes"].items()}
         task = records.Task(
             kind=records.TaskKind(command["task"]["kind"]),
@@ -50,9 +52,25 @@ class _Subject:
         )
         return _timed(lambda: backend.load(Path(command["artifact"]), task, shapes))
 
+    def tune(self, command: dict[str, Any]) -> dict[str, Any]:
+        backend = self._ready()
+        if not isinstance(backend, Tunable):
+            kind = records.FailureKind.UNSUPPORTED
+            raise BackendError(kind, "this backend has nothing to tune: ask for no tuning budget")
+        found: list[float] = []
+        budget_s, whole_space = command["budget_s"], command["whole_space"]
+        answer = _timed(lambda: found.append(backend.tune(budget_s, whole_space=whole_space)))
+        return {**answer, "tuned_fraction": found[0]}
+
     def compile(self, command: dict[str, Any]) -> dict[str, Any]:
         del command
-        return _timed(self._ready().compile)
+        backend = self._ready()
+        answer = _timed(backend.compile)
+        if isinstance(backend, Tunable):
+            answer["tuning"] = backend.tuning
+            answer["tuned_fraction"] = backend.tuned_fraction
+            answer["notes"] = backend.notes
+        return answer
 
     def warm_up(self, command: dict[str, Any]) -> dict[str, Any]:
         backend = self._ready()
@@ -113,6 +131,7 @@ def main() -> None:
     handlers: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
         "probe": _probe,
         "load": lambda command: _load(subject, command),
+        "tune": subject.tune,
         "compile": subject.compile,
         "warm_up": subject.warm_up,
         "window": subject.window,
@@ -207,14 +226,19 @@ def load_command(
     options: dict[str, str],
     artifact: Path,
     cpus: Sequence[int] = (),
+    state: Path | None = None,
 ) -> dict[str, Any]:
-    """Return the first command of a subject's worker; no `cpus` leaves it where it is."""
+    """Return the first command of a subject's worker.
+
+    No `cpus` leaves it where it is; `state` is the folder where backends keep what they tuned.
+    """
     return {
         "do": "load",
         "backend": subject.backend,
         "artifact": str(artifact),
         "options": options,
         "cpus": list(cpus),
+        "state": None if state is None else str(state),
         "shapes": {name: list(shape) for name, shape in subject.input_shapes.items()},
         "task": {
             "kind": task.kind.value,
@@ -223,6 +247,11 @@ def load_command(
             "cache": task.cache.value,
         },
     }
+
+
+def tune_command(budget_s: float, *, whole_space: bool = False) -> dict[str, Any]:
+    """Return the command to search faster code, between load and compile."""
+    return {"do": "tune", "budget_s": budget_s, "whole_space": whole_space}
 
 
 def pause_command(duration_s: float) -> dict[str, Any]:

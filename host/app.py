@@ -110,7 +110,7 @@ _CompileDeadline = Annotated[
 
 @app.command(
     "measure",
-    epilog="Examples: boardfront measure net.onnx --option threads=4 --json; "
+    epilog="Example: boardfront measure net.onnx --option threads=4 --json; or "
     "boardfront measure --space spos --encoding 3357-x7x3-33573x57-5xx3 --task training-step "
     "--batch 64 --backend torch",
 )
@@ -197,7 +197,7 @@ def _measure(
 
 @app.command(
     "compare",
-    epilog="Examples: boardfront compare a.onnx b.onnx --device 192.168.1.20:50051; "
+    epilog="Example: boardfront compare a.onnx b.onnx --device 192.168.1.20:50051; or "
     "boardfront compare net.onnx net.onnx --backend onnxruntime --backend-b torch",
 )
 def _compare(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import enum
 import io
 import json
 from dataclasses import dataclass, field
@@ -61,6 +62,19 @@ class OrderAgreement:
     broken: int
 
 
+class AccuracyOf(enum.Enum):
+    """Which weights the accuracies on a front are those of."""
+
+    SUPERNET = "supernet"
+    SHORT_TRAINING = "short-training"
+
+
+_EXPLAINED = {
+    AccuracyOf.SUPERNET: "of the supernet's inherited weights after batch-norm recalibration",
+    AccuracyOf.SHORT_TRAINING: "of each network's own weights after a short training from scratch",
+}
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FrontReport:
     """What a run ends with."""
@@ -71,6 +85,7 @@ class FrontReport:
     failures: int
     members: tuple[FrontMember, ...]
     agreement: Mapping[str, OrderAgreement] = field(default_factory=dict)
+    accuracy_of: AccuracyOf = AccuracyOf.SUPERNET
 
 
 def order_agreement(members: Sequence[FrontMember], target: str) -> OrderAgreement:
@@ -180,8 +195,8 @@ def write_report(path: Path, report: FrontReport, *, folder: str) -> None:
     lines += [
         "",
         f"models in {folder}/models, raw measurements in {folder}/measurements.jsonl",
-        "accuracy: of the supernet's inherited weights after batch-norm recalibration; test",
-        "images were not seen before the front was final",
+        f"accuracy: {_EXPLAINED[report.accuracy_of]};",
+        "test images were not seen before the front was final",
     ]
     _write(path, "\n".join(lines) + "\n")
 

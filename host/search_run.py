@@ -15,17 +15,16 @@ import numpy as np
 from boardfront.host import front as fronts
 from boardfront.host import journal_records as records
 from boardfront.host import text
-from boardfront.host.control import RunControl
+from boardfront.host.estimator_part import Surroundings, prepare_estimator
 from boardfront.host.finalists import RoundPlan, WholeTime, measure_whole, write_deployable
 from boardfront.host.journal import Journal
+from boardfront.host.search_part import RunEvaluator, RunObserver, known_candidates
 from boardfront.host.shipping import Shipment
-from boardfront.host.supernet_part import prepare_estimator
 from boardfront.host.targets import Targets, finalist_rule
 from boardfront.protos.errors import BoardfrontError, WrongInputError
 from boardfront.search.algorithms import catalog as algorithms
-from boardfront.search.evaluation import Candidate, CandidateEvaluator
-from boardfront.search.loop import Budget, front_hypervolume, search
-from boardfront.search.objective import ObjectiveKind, minimised
+from boardfront.search.loop import Budget, search
+from boardfront.search.objective import ObjectiveKind
 from boardfront.search.reference import choose_reference
 from boardfront.search.spaces import catalog as spaces
 
@@ -34,12 +33,12 @@ if TYPE_CHECKING:
 
     import onnx
 
+    from boardfront.host.estimator_part import PreparedEstimator, RunEstimator, SearchableSpace
     from boardfront.host.experiment import Experiment
     from boardfront.host.progress import RunProgress
     from boardfront.host.run_folder import RunFolder
-    from boardfront.host.supernet.evaluation import SupernetEstimator
-    from boardfront.host.supernet_part import PreparedEstimator, SearchableSpace
     from boardfront.latency_models.store import MeasurementStore
+    from boardfront.search.evaluation import Candidate
     from boardfront.search.objective import Objective
 
 _VERSIONED = ("boardfront", "numpy", "onnx", "pymoo", "torch")
@@ -124,23 +123,30 @@ class SearchRun:
         )
         try:
             self._time_references(targets)
+            known = known_candidates(self._history)
+            observer = RunObserver(
+                self._experiment, self._folder, self._journal, self._progress, known
+            )
             prepared = prepare_estimator(
                 self._space,
                 self._experiment,
-                self._folder,
-                self._progress,
-                self._journal,
-                done=self._epochs_done(),
+                Surroundings(
+                    folder=self._folder,
+                    journal=self._journal,
+                    progress=self._progress,
+                    on_candidate=observer.training,
+                    epochs_done=self._epochs_done(),
+                ),
             )
             estimator = prepared.estimator
             self._journal.append(records.EstimatorReady(state_id=estimator.state_id))
-            front, seen = self._search(targets, estimator)
+            front = self._search(targets, estimator, known, observer)
             if not front:
                 raise EmptyFrontError(
-                    f"none of {len(seen)} candidates was scored within the limits: expected at "
-                    f"least one; see the failures in {self._folder.journal}"
+                    f"none of {len(observer.seen)} candidates was scored within the limits: "
+                    f"expected at least one; see the failures in {self._folder.journal}"
                 )
-            report = self._finish(targets, prepared, front, seen)
+            report = self._finish(targets, prepared, front, observer.seen)
         finally:
             targets.close()
         self._journal.append(
@@ -177,10 +183,13 @@ class SearchRun:
                 targets.divide_by(name, timed.encoding, timed.latency.median_s)
 
     def _search(
-        self, targets: Targets, estimator: SupernetEstimator
-    ) -> tuple[tuple[Candidate, ...], list[Candidate]]:
+        self,
+        targets: Targets,
+        estimator: RunEstimator,
+        known: Mapping[str, Candidate],
+        observer: RunObserver,
+    ) -> tuple[Candidate, ...]:
         settings = self._experiment.search
-        known = self._known_candidates()
         algorithm = algorithms.load(settings.algorithm)(
             self._space,
             objectives=len(self._experiment.objectives),
@@ -189,23 +198,21 @@ class SearchRun:
             crossover_probability=settings.crossover_probability,
             mutation_probability=settings.mutation_probability,
         )
-        evaluator = CandidateEvaluator(
+        evaluator = RunEvaluator(
             estimator,
             {name: target.source for name, target in targets.by_name.items()},
             known,
         )
-        observer = _Observer(self._experiment, self._folder, self._journal, self._progress, known)
         self._progress.phase(
             "search", settings.evaluations, done=min(len(known), settings.evaluations)
         )
-        front = search(
+        return search(
             algorithm,
             evaluator,
             self._experiment.objectives,
             Budget(evaluations=settings.evaluations),
             observer,
         )
-        return front, observer.seen
 
     def _finish(
         self,
@@ -270,7 +277,7 @@ class SearchRun:
         index: int,
         candidate: Candidate,
         whole: Mapping[str, WholeTime],
-        estimator: SupernetEstimator,
+        estimator: RunEstimator,
     ) -> fronts.FrontMember:
         return fronts.FrontMember(
             index=index,
@@ -306,19 +313,6 @@ class SearchRun:
             )
         )
 
-    def _known_candidates(self) -> dict[str, Candidate]:
-        return {
-            record.encoding: Candidate(
-                encoding=record.encoding,
-                estimator_state_id=record.estimator_state_id,
-                accuracy=record.validation_accuracy,
-                latencies=record.latencies,
-                failure=record.failure,
-            )
-            for record in self._history
-            if isinstance(record, records.Evaluation) and record.validation_accuracy is not None
-        }
-
     def _epochs_done(self) -> int:
         done = [r.epoch for r in self._history if isinstance(r, records.TrainingProgress)]
         return max(done, default=0)
@@ -335,72 +329,6 @@ class SearchRun:
         self._journal.append(records.Interrupted(reason=reason, time_unix_s=time.time()))
 
 
-class _Observer:
-    """Writes what the search does into the journal, and shows it."""
-
-    def __init__(
-        self,
-        experiment: Experiment,
-        folder: RunFolder,
-        journal: Journal,
-        progress: RunProgress,
-        known: Mapping[str, Candidate],
-    ) -> None:
-        self._experiment = experiment
-        self._control = RunControl(folder, progress.say)
-        self._journal = journal
-        self._progress = progress
-        self._known = known
-        self._began_s = time.monotonic()
-        self._reference: tuple[float, ...] | None = None
-        self._note = ""
-        self.seen: list[Candidate] = []
-
-    def before(self, index: int, encoding: str) -> None:
-        """Obey the control folder."""
-        del index, encoding
-        self._control.obey()
-        self._began_s = time.monotonic()
-
-    def scored(self, index: int, generation: int, candidate: Candidate) -> None:
-        """Journal a fresh candidate and move the bar."""
-        self.seen.append(candidate)
-        if self._known.get(candidate.encoding) is not candidate:
-            scores = candidate.scores(self._experiment.objectives)
-            self._journal.append(
-                records.Evaluation(
-                    index=index,
-                    generation=generation,
-                    encoding=candidate.encoding,
-                    scores={o.name: scores.get(o.name) for o in self._experiment.objectives},
-                    failure=candidate.failure,
-                    validation_accuracy=candidate.accuracy,
-                    latencies=candidate.latencies,
-                    estimator_state_id=candidate.estimator_state_id,
-                    elapsed_s=time.monotonic() - self._began_s,
-                )
-            )
-        self._progress.step(index + 1, f"{_gist(candidate)}{self._note}")
-
-    def generation_done(self, generation: int, front: Sequence[Candidate]) -> None:
-        """Journal the generation with its hypervolume against the first one's worst scores."""
-        objectives = self._experiment.objectives
-        if self._reference is None and len(objectives) == 2:
-            rows = [
-                minimised(objectives, c.scores(objectives)) for c in self.seen if not c.failure
-            ]
-            self._reference = tuple(max(column) for column in zip(*rows, strict=True)) or None
-        volume = None
-        if self._reference is not None:
-            volume = front_hypervolume(front, objectives, self._reference)
-        self._note = f"  front of {len(front)} after generation {generation}"
-        self._journal.append(
-            records.GenerationDone(
-                generation=generation, front_size=len(front), hypervolume=volume
-            )
-        )
-
-
 def _about_reference(timed: records.ReferenceTimed) -> str:
     latency = timed.latency
     return (
@@ -408,13 +336,6 @@ def _about_reference(timed: records.ReferenceTimed) -> str:
         f"(95 % interval {text.format_interval(latency.low_s, latency.high_s)}, "
         f"{latency.verdict.value})"
     )
-
-
-def _gist(candidate: Candidate) -> str:
-    if candidate.failure is not None:
-        return f"{candidate.encoding} failed: {candidate.failure.message}"
-    times = ", ".join(text.format_latency(t) for t in candidate.latencies.values())
-    return f"{candidate.encoding} {candidate.accuracy:.1%} {times}"
 
 
 def _limit_s(objectives: Sequence[Objective], target: str) -> float | None:

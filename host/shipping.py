@@ -61,12 +61,19 @@ class Shipment:
             failures=sum(candidate.failure is not None for candidate in seen),
             members=shipped,
             agreement={name: fronts.order_agreement(shipped, name) for name in names},
+            accuracy_of=self._accuracy_of,
         )
         self._write_measurements(shipped, seen)
         fronts.write_json(self.folder.front_json, report)
         fronts.write_csv(self.folder.front_csv, report)
         fronts.write_report(self.folder.report, report, folder=self.folder.path.name)
         return report
+
+    @property
+    def _accuracy_of(self) -> fronts.AccuracyOf:
+        if self.experiment.supernet is None:
+            return fronts.AccuracyOf.SHORT_TRAINING
+        return fronts.AccuracyOf.SUPERNET
 
     def _write_model(
         self, member: fronts.FrontMember, module: torch.nn.Module
@@ -107,6 +114,7 @@ class Shipment:
             "run": self.folder.path.name,
             "data": self.experiment.data.name,
             "normalisation": json.dumps({"mean": self.mean, "std": self.std}),
+            "accuracy_of": self._accuracy_of.value,
             "validation_accuracy": repr(member.validation_accuracy),
             "test_accuracy": repr(member.test_accuracy),
             "times": json.dumps(times),

@@ -92,6 +92,34 @@ class HasParts(Protocol):
         ...
 
 
+@runtime_checkable
+class Tunable(Protocol):
+    """A backend that searches faster code, and keeps what it found.
+
+    Attributes:
+        state: The agent's folder for it; set before `load`. None: nothing is tuned or kept.
+        tuning: After `compile`: names what was found for this network, or says "untuned".
+        tuned_fraction: After `compile`: the share of the network's fused tasks that is tuned.
+        notes: After `compile`: what a reader of the times should know.
+    """
+
+    state: Path | None
+    tuning: str
+    tuned_fraction: float | None
+    notes: tuple[str, ...]
+
+    def tune(self, budget_s: float, *, whole_space: bool = False) -> float:
+        """Search for `budget_s` after `load`; return the share that is tuned then.
+
+        What was found stays if the worker is killed. `whole_space` asks for the tasks of all the
+        networks that were loaded with this `state`, most frequent first, not for this network's.
+
+        Raises:
+            BackendError: `unsupported`.
+        """
+        ...
+
+
 class BackendClass(Protocol):
     """How a backend is probed and made; what the catalogue's classes offer."""
 

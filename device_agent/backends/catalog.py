@@ -16,6 +16,7 @@ _OWN = {
     "fake": "boardfront.device_agent.backends.fake:FakeBackend",
     "onnxruntime": "boardfront.device_agent.backends.onnxruntime:OnnxRuntimeBackend",
     "torch": "boardfront.device_agent.backends.torch:TorchBackend",
+    "tvm": "boardfront.device_agent.backends.tvm:TvmBackend",
 }
 
 

@@ -49,7 +49,7 @@ INFO = BackendInfo(
     version="1",
     available=True,
     origin=Origin.PROGRAMMED,
-    tasks=(TaskKind.INFERENCE, TaskKind.TRAINING_STEP),
+    tasks=tuple(TaskKind),
     options=(
         OptionInfo(name="time_s", default="", allowed="a positive number", description="one run"),
         OptionInfo(

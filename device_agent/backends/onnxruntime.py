@@ -1,16 +1,20 @@
-"""ONNX Runtime: inference of an ONNX file.
+"""ONNX Runtime: inference of an ONNX file, or a training step that is one ONNX graph.
 
-Timed region: one `run_with_iobinding` on inputs and outputs that are bound to the device.
+Timed region: one `run_with_iobinding` on inputs and outputs that are bound to the device. A step's
+parameters live in two sets of tensors on the device; it reads one and writes the other, and the
+next step goes the other way, so that nothing is copied between steps.
 """
 
 from __future__ import annotations
 
+import itertools
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from boardfront.device_agent import network
+from boardfront.device_agent.backends import step_graph
 from boardfront.device_agent.backends.base import BackendError, RealClock, parse_options
 from boardfront.protos.records import (
     BackendInfo,
@@ -18,16 +22,17 @@ from boardfront.protos.records import (
     FailureKind,
     OptionInfo,
     Origin,
+    Task,
     TaskKind,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     import numpy.typing as npt
 
-    from boardfront.protos.records import Task
+_TASKS = (TaskKind.INFERENCE, TaskKind.TRAINING_STEP_GRAPH)
 
 _LEVELS = {
     "disable": "ORT_DISABLE_ALL",
@@ -65,9 +70,9 @@ class OnnxRuntimeBackend:
         self._options = dict(options)
         self._model = b""
         self._shapes: Mapping[str, tuple[int, ...]] = {}
-        self._batch = 1
+        self._task = Task()
         self._session: Any = None
-        self._binding: Any = None
+        self._turns: Iterator[Any] = iter(())
 
     @classmethod
     def probe(cls) -> BackendInfo:
@@ -102,10 +107,11 @@ class OnnxRuntimeBackend:
 
     def load(self, artifact: Path, task: Task, shapes: Mapping[str, tuple[int, ...]]) -> None:
         """Read the file, refuse what is unsafe in it, and fill a weightless one."""
-        if task.kind is not TaskKind.INFERENCE:
+        if task.kind not in _TASKS:
             raise BackendError(
                 FailureKind.UNSUPPORTED,
-                f"backend onnxruntime times inference only, asked was {task.kind.value}",
+                f"backend onnxruntime times {' and '.join(kind.value for kind in _TASKS)} only, "
+                f"asked was {task.kind.value}",
             )
         if task.cache is not CacheState.WARM:
             raise BackendError(
@@ -114,7 +120,7 @@ class OnnxRuntimeBackend:
             )
         self._model = network.read_bytes(artifact, limits=_LIMITS)
         self._shapes = shapes
-        self._batch = task.batch
+        self._task = task
 
     def compile(self) -> None:
         """Create the session and bind inputs and outputs."""
@@ -139,12 +145,28 @@ class OnnxRuntimeBackend:
         self._bind()
 
     def run(self) -> None:
-        """Execute the network once."""
-        self._session.run_with_iobinding(self._binding)
+        """Execute the network, or the step, once."""
+        self._session.run_with_iobinding(next(self._turns))
 
     def _bind(self) -> None:
         device = "cuda" if self._options["provider"].startswith("CUDA") else "cpu"
-        self._binding = self._session.io_binding()
+        metadata = self._session.get_modelmeta().custom_metadata_map
+        step_graph.check_task(metadata, self._task)
+        try:
+            if self._task.kind is TaskKind.TRAINING_STEP_GRAPH:
+                bindings = self._bind_step(device, step_graph.read_draws(metadata))
+            else:
+                bindings = [self._bind_inference(device)]
+            self._turns = itertools.cycle(bindings)
+            for _ in bindings:
+                self.run()
+        except BackendError:
+            raise
+        except Exception as error:
+            raise _translated(error) from error
+
+    def _bind_inference(self, device: str) -> Any:  # noqa: ANN401 - the runtime has no types
+        binding = self._session.io_binding()
         generator = np.random.default_rng(0)
         known = {node.name for node in self._session.get_inputs()}
         unknown = sorted(set(self._shapes) - known)
@@ -158,13 +180,62 @@ class OnnxRuntimeBackend:
         for node in self._session.get_inputs():
             values = _draw(node.type, self._shape_of(node), generator)
             on_device = onnxruntime.OrtValue.ortvalue_from_numpy(values, device, 0)
-            self._binding.bind_ortvalue_input(node.name, on_device)
+            binding.bind_ortvalue_input(node.name, on_device)
         for node in self._session.get_outputs():
-            self._binding.bind_output(node.name, device)
-        try:
-            self.run()
-        except Exception as error:
-            raise _translated(error) from error
+            binding.bind_output(node.name, device)
+        return binding
+
+    def _bind_step(self, device: str, draws: Mapping[str, step_graph.Draw]) -> list[Any]:
+        """Bind a step from one set of its state to another, and back."""
+        import onnxruntime
+
+        inputs = {node.name: node for node in self._session.get_inputs()}
+        outputs = [node.name for node in self._session.get_outputs()]
+        back = step_graph.returned(inputs, outputs)
+        moved = set(back.values())
+        generator = np.random.default_rng(0)
+        first: dict[str, Any] = {}
+        second: dict[str, Any] = {}
+        for name, values in self._step_values(inputs, draws, generator):
+            first[name] = onnxruntime.OrtValue.ortvalue_from_numpy(values, device, 0)
+            if name in moved:
+                second[name] = onnxruntime.OrtValue.ortvalue_from_shape_and_type(
+                    list(values.shape), values.dtype, device, 0
+                )
+        bindings = []
+        for source, target in ((first, second), (second, first)):
+            binding = self._session.io_binding()
+            for name, value in {**first, **source}.items():
+                binding.bind_ortvalue_input(name, value)
+            for name in outputs:
+                if name in back:
+                    binding.bind_ortvalue_output(name, target[back[name]])
+                else:
+                    binding.bind_output(name, device)
+            bindings.append(binding)
+        return bindings
+
+    def _step_values(
+        self,
+        inputs: Mapping[str, Any],
+        draws: Mapping[str, step_graph.Draw],
+        generator: np.random.Generator,
+    ) -> Iterator[tuple[str, npt.NDArray[Any]]]:
+        for name, node in inputs.items():
+            if name not in draws or node.type not in _DTYPES:
+                raise BackendError(
+                    FailureKind.INVALID_ARTIFACT,
+                    f"input {name!r} of type {node.type}: expected a tensor that the metadata "
+                    f"{step_graph.INPUTS_KEY} describe: write the step again",
+                )
+            shape = self._shape_of(node)
+            if name == step_graph.LABELS and shape != (self._task.batch,):
+                raise BackendError(
+                    FailureKind.INVALID_ARTIFACT,
+                    f"the step is of batch {shape}, asked was {self._task.batch}: write it for "
+                    "that batch",
+                )
+            yield name, draws[name].values(_DTYPES[node.type], shape, generator)
 
     def _shape_of(self, node: Any) -> tuple[int, ...]:
         asked = self._shapes.get(node.name)
@@ -172,7 +243,7 @@ class OnnxRuntimeBackend:
         if asked is not None:
             return _matching(node.name, asked, fixed)
         if fixed and fixed[0] is None:
-            fixed[0] = self._batch
+            fixed[0] = self._task.batch
         if any(d is None for d in fixed):
             text = "x".join("?" if d is None else str(d) for d in fixed)
             raise BackendError(
@@ -229,7 +300,7 @@ def _info(found: str, providers: tuple[str, ...]) -> BackendInfo:
         version=found,
         available=True,
         origin=Origin.MEASURED,
-        tasks=(TaskKind.INFERENCE,),
+        tasks=_TASKS,
         options=(
             OptionInfo(
                 name="threads",

@@ -8,6 +8,7 @@ tuned library's: such times say `untuned` in their target.
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 import os
 from importlib.metadata import PackageNotFoundError, version
@@ -16,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from boardfront.device_agent import network
-from boardfront.device_agent.backends import tvm_graph
+from boardfront.device_agent.backends import tvm_compile, tvm_graph
 from boardfront.device_agent.backends.base import BackendError, RealClock, parse_options
 from boardfront.device_agent.backends.input_shapes import resolve_shapes
-from boardfront.device_agent.backends.tvm_import import import_meta_schedule, import_tvm
+from boardfront.device_agent.backends.tvm_import import import_tvm
 from boardfront.device_agent.backends.tvm_tasks import UNTUNED, TaskDatabase
 from boardfront.protos.records import (
     BackendInfo,
@@ -46,6 +47,11 @@ Float32 networks came out at 2e-7 to 4e-6; a wrong kernel gives 1e-1 and more.
 """
 
 
+_NEEDED = ("tvm", "tvm_ffi", "onnx")
+
+_UNCHECKED = "outputs are not checked against ONNX Runtime, which is not installed"
+
+
 class TvmBackend:
     """Compiles an ONNX file with TVM and runs it on the processor.
 
@@ -68,21 +74,23 @@ class TvmBackend:
         self._options = dict(options)
         self._model: onnx.ModelProto | None = None
         self._shapes: dict[str, tuple[int, ...]] = {}
-        self._lowered: _Lowered | None = None
+        self._lowered: tvm_compile.Lowered | None = None
+        self._machine: Any = None
         self._main: Any = None
         self._inputs: list[Any] = []
 
     @classmethod
     def probe(cls) -> BackendInfo:
         """Describe the installed TVM, or say how to install it."""
+        # TVM itself is not imported: that takes seconds, and it does not go well with what other
+        # backends import into the same process.
+        missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
         try:
             found = version("apache-tvm")
         except PackageNotFoundError:
-            return _unavailable("not installed: pip install 'boardfront[tvm]'")
-        try:
-            import_tvm()
-        except Exception as error:  # noqa: BLE001 - whatever a broken runtime raises
-            return _unavailable(f"tvm {found} does not import: {error}")
+            missing.append("apache-tvm")
+        if missing:
+            return _unavailable(f"{missing[0]} is not installed: pip install 'boardfront[tvm]'")
         return _info(found, "" if _has_onnxruntime() else _UNCHECKED)
 
     @classmethod
@@ -140,6 +148,12 @@ class TvmBackend:
             raise BackendError(
                 FailureKind.UNSUPPORTED, "no folder for tuned schedules: give the worker a state"
             )
+        if version("apache-tvm-ffi").startswith("0.1.15"):
+            raise BackendError(
+                FailureKind.UNSUPPORTED,
+                f"apache-tvm-ffi {version('apache-tvm-ffi')} crashes when tuning: "
+                "pip install apache-tvm-ffi==0.1.14.post0",
+            )
         from boardfront.device_agent.backends.tvm_tuning import Tuner
 
         lowered = self._lower()
@@ -155,10 +169,14 @@ class TvmBackend:
         module = lowered.module
         if self._options["tuning"] == "on" and self.state is not None:
             database = self._database(lowered)
-            module = _scheduled(module, database.best(lowered.tasks), lowered.target)
+            module = tvm_compile.schedule(module, database.best(lowered.tasks), lowered.target)
             self.tuning, self.tuned_fraction = database.digest(lowered.tasks)
-        self._main = _built(module, lowered.target, int(self._options["opt_level"]))
         tvm = import_tvm()
+        built = tvm_compile.build(module, lowered.target, int(self._options["opt_level"]))
+        from tvm.relax import VirtualMachine
+
+        self._machine = VirtualMachine(built, tvm.cpu())
+        self._main = self._machine["main"]
         drawn = tvm_graph.draw_inputs(model, self._shapes)
         self._inputs = [tvm.runtime.tensor(values) for values in drawn.values()]
         outputs = self._main(*self._inputs)
@@ -176,21 +194,24 @@ class TvmBackend:
             raise RuntimeError("load comes before tune and compile, and compile comes once")
         return self._model
 
-    def _lower(self) -> _Lowered:
+    def _lower(self) -> tvm_compile.Lowered:
         """Import the network into TVM, once, and remember its tasks for the whole space."""
         if self._lowered is None:
-            target = _target(self._options)
-            self._lowered = _lowered(self._loaded(), self._shapes, target)
+            options = self._options
+            target = tvm_compile.make_target(options["target"], int(options["threads"]))
+            self._lowered = tvm_compile.lower(self._loaded(), self._shapes, target)
             if self.state is not None:
                 self._database(self._lowered).note(
                     tvm_graph.structure(self._loaded(), self._shapes), self._lowered.tasks
                 )
         return self._lowered
 
-    def _database(self, lowered: _Lowered) -> TaskDatabase:
+    def _database(self, lowered: tvm_compile.Lowered) -> TaskDatabase:
         if self.state is None:
             raise RuntimeError("a database needs a folder")
-        name = hashlib.sha256(f"{_versions()} {lowered.target}".encode()).hexdigest()[:16]
+        name = hashlib.sha256(f"{tvm_compile.versions()} {lowered.target}".encode()).hexdigest()[
+            :16
+        ]
         return TaskDatabase(self.state / "tvm" / name)
 
     def _verify(
@@ -199,7 +220,7 @@ class TvmBackend:
         """Compare with ONNX Runtime, once for each structure and set of schedules."""
         lowered = self._lower()
         text = f"{tvm_graph.structure(model, self._shapes)} {self.tuning} {lowered.target}"
-        text += f" {_versions()} {self._options['opt_level']}"
+        text += f" {tvm_compile.versions()} {self._options['opt_level']}"
         name = hashlib.sha256(text.encode()).hexdigest()
         passed = None if self.state is None else self.state / "tvm" / "verified" / name
         if passed is not None and passed.exists():
@@ -218,3 +239,110 @@ class TvmBackend:
         if passed is not None:
             passed.parent.mkdir(parents=True, exist_ok=True)
             passed.write_text(f"{error:.3g}\n")
+
+
+def _has_onnxruntime() -> bool:
+    return importlib.util.find_spec("onnxruntime") is not None
+
+
+def _reference(
+    model: onnx.ModelProto, drawn: Mapping[str, npt.NDArray[Any]]
+) -> list[npt.NDArray[Any]]:
+    """Return ONNX Runtime's outputs, computed on one thread and with few optimisations.
+
+    Raises:
+        BackendError: `invalid_artifact`, if ONNX Runtime refuses the network.
+    """
+    import onnxruntime
+
+    settings = onnxruntime.SessionOptions()
+    settings.intra_op_num_threads = 1
+    settings.log_severity_level = 4
+    settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    try:
+        session = onnxruntime.InferenceSession(
+            model.SerializeToString(), settings, providers=["CPUExecutionProvider"]
+        )
+        found: list[npt.NDArray[Any]] = session.run(None, dict(drawn))
+    except Exception as error:
+        text = " ".join(str(error).split())
+        raise BackendError(
+            FailureKind.INVALID_ARTIFACT,
+            f"ONNX Runtime, which TVM's output is checked against, refuses the network: {text}",
+        ) from error
+    return found
+
+
+def _difference(expected: list[npt.NDArray[Any]], outputs: Any) -> float:
+    """Return the largest norm of an output's error over the norm of what was expected."""
+    found = [outputs] if hasattr(outputs, "numpy") else list(outputs)
+    if len(found) != len(expected):
+        return float("inf")
+    return max(
+        _relative(one.numpy().astype(np.float64), wanted.astype(np.float64))
+        for one, wanted in zip(found, expected, strict=True)
+    )
+
+
+def _relative(found: npt.NDArray[np.float64], wanted: npt.NDArray[np.float64]) -> float:
+    if found.shape != wanted.shape or not np.isfinite(found).all():
+        return float("inf")
+    # An output of zeros has no norm of its own to compare with.
+    return float(np.linalg.norm(found - wanted) / max(float(np.linalg.norm(wanted)), 1e-12))
+
+
+def _is_target(text: str) -> bool:
+    if not text:
+        return True
+    try:
+        wanted = json.loads(text)
+    except ValueError:
+        return False
+    return isinstance(wanted, dict) and wanted.get("kind") == "llvm"
+
+
+def _unavailable(reason: str) -> BackendInfo:
+    return BackendInfo(name="tvm", version="", available=False, reason=reason)
+
+
+def _info(found: str, reason: str) -> BackendInfo:
+    return BackendInfo(
+        name="tvm",
+        version=found,
+        available=True,
+        origin=Origin.MEASURED,
+        tasks=(TaskKind.INFERENCE,),
+        reason=reason,
+        options=(
+            OptionInfo(
+                name="threads",
+                default="1",
+                allowed="a whole number from 1 to 1024",
+                description="threads inside one operator",
+            ),
+            OptionInfo(
+                name="opt_level",
+                default="3",
+                allowed="0 | 1 | 2 | 3",
+                description="which of TVM's passes run",
+            ),
+            OptionInfo(
+                name="target",
+                default="",
+                allowed='a JSON object with "kind": "llvm", or nothing for this processor',
+                description="what code is made for, e.g. with another mcpu",
+            ),
+            OptionInfo(
+                name="tuning",
+                default="on",
+                allowed="on | off",
+                description="use the tuned schedules that there are",
+            ),
+            OptionInfo(
+                name="verify",
+                default="on",
+                allowed="on | off",
+                description="compare outputs with ONNX Runtime's, once a structure",
+            ),
+        ),
+    )

@@ -101,7 +101,7 @@ def structure(model: onnx.ModelProto, shapes: Mapping[str, tuple[int, ...]]) -> 
     for one in bare.graph.initializer:
         if np.prod(one.dims, dtype=np.int64) > _SMALL or one.data_type in {1, 10, 11}:
             for field in ("raw_data", "float_data", "double_data", "int32_data"):
-                one.ClearField(field)  # type: ignore[arg-type]
+                one.ClearField(field)
     text = bare.SerializeToString(deterministic=True) + repr(sorted(shapes.items())).encode()
     return hashlib.sha256(text).hexdigest()
 

@@ -115,7 +115,7 @@ class TrialProcess:
 
 def _start() -> subprocess.Popen[bytes]:
     # Closed by `close`: the process outlives this call.
-    return subprocess.Popen(  # noqa: S603 - our own module
+    return subprocess.Popen(
         [sys.executable, "-m", "boardfront.device_agent.backends.tvm_trial"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

@@ -9,6 +9,7 @@ from boardfront.latency_models.training_graph.names import (
     next_name,
 )
 from boardfront.latency_models.training_graph.network import UnsupportedOperatorError
+from boardfront.latency_models.training_graph.stages import stage_parameters
 from boardfront.latency_models.training_graph.step import Sgd, training_step
 
 __all__ = [
@@ -20,5 +21,6 @@ __all__ = [
     "UnsupportedOperatorError",
     "momentum_name",
     "next_name",
+    "stage_parameters",
     "training_step",
 ]

@@ -151,7 +151,7 @@ def test_two_subjects_of_one_name_are_refused(wire: Wire) -> None:
 @pytest.mark.parametrize(
     ("backend", "options", "named"),
     [
-        ("tpu", {}, "['fake', 'onnxruntime']"),
+        ("tpu", {}, "['fake', 'onnxruntime', "),
         ("fake", {"speed": "11"}, "'time_s'"),
         ("fake", {"sleep": "maybe"}, "on | off"),
         ("fake", {"time_s": "inf"}, "positive number"),

@@ -145,7 +145,7 @@ def test_invalid_encodings(boardfront: Command, encoding: str, expected: tuple[s
         (("measure", "net.onnx", "--bach", "1"), "--bach"),
         (("measure", "net.onnx", "--batch", "0"), "--batch"),
         (("measure", "net.onnx", "--batch", "many"), "--batch"),
-        (("measure",), "MODEL.onnx"),
+        (("measure",), "no network was named: expected an ONNX file"),
         (("measure", "gone.onnx"), "cannot read gone.onnx: No such file or directory"),
         (("measure", "."), "cannot read .: Is a directory"),
         (("measure", "net.onnx", "--shape", "1x3"), "--shape '1x3': expected NAME=1x3x224x224"),

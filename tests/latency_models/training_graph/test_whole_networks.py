@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
     Space = EtnasSpace | SposSpace
 
-# A step of the graph in float64 is torch's but for rounding, three of them too.
+# A step of the graph in float64 is torch's but for rounding (ONNX keeps epsilon in float32, which
+# is most of it); after three steps as well.
 FLOAT64 = 1e-9
 # In float32 a rounding can move a value across a ReLU's kink, and a gradient with it.
 FLOAT32 = 1e-4
@@ -80,11 +81,31 @@ def _train(module: torch.nn.Module, data: tuple[Array, Array], sgd: Sgd) -> tupl
     return losses, _state(module) | truth
 
 
+def _errors(found: Values, truth: Values) -> dict[str, float]:
+    """Relative Frobenius errors over all parameters, all momenta, all statistics.
+
+    One a tensor would mean nothing: a shift between two batch norms has the gradient zero, and
+    what stands there is rounding.
+    """
+    kinds: dict[str, list[str]] = {"momentum": [], "statistics": [], "parameters": []}
+    for name in truth:
+        kind = "statistics" if "running_" in name else "parameters"
+        kinds["momentum" if name.startswith("momentum/") else kind].append(name)
+
+    def joined(values: Values, names: list[str]) -> Array:
+        return np.concatenate([np.asarray(values[name], dtype=np.float64).ravel() for name in names])
+
+    return {
+        kind: steps.distance(joined(found, names), joined(truth, names))
+        for kind, names in kinds.items()
+    }
+
+
 @pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.parametrize("double", [True, False], ids=["float64", "float32"])
 def test_three_steps_are_torchs(name: str, *, double: bool) -> None:
     space, encoding = NETWORKS[name]
-    data, sgd = _data(space, 1), Sgd(learning_rate=0.05, weight_decay=0.01)
+    data, sgd = _data(space, 2), Sgd(learning_rate=0.01, weight_decay=0.01)
     model = space.write_onnx(encoding, batch=BATCH)
     step = training_step(steps.as_double(model) if double else model, sgd=sgd)
     module = _module(space, encoding)
@@ -98,10 +119,10 @@ def test_three_steps_are_torchs(name: str, *, double: bool) -> None:
         assert float(results[LOSS]) == pytest.approx(loss, rel=tolerance)
         values = steps.after(values, results)
     assert set(truth) == set(values) - {"images", "labels"}
-    worst = {key: steps.distance(values[key], true) for key, true in truth.items()}
-    assert max(worst.values()) < tolerance, max(worst, key=lambda key: worst[key])
+    for kind, error in _errors(values, truth).items():
+        assert error < tolerance, kind
     # What is compared has moved: nothing agrees because nothing happened.
-    assert all(steps.distance(true, before[key]) > 1e-4 for key, true in truth.items())
+    assert min(_errors(before, truth).values()) > 1e-4
 
 
 def test_a_frozen_beginning_stays_and_its_statistics_move() -> None:
@@ -122,5 +143,5 @@ def test_a_frozen_beginning_stays_and_its_statistics_move() -> None:
         values = steps.after(values, results)
     assert {f"next/{name}" for name in frozen}.isdisjoint(results)
     assert set(truth) == set(values) - {"images", "labels"}
-    assert max(steps.distance(values[key], true) for key, true in truth.items()) < FLOAT64
+    assert max(_errors(values, truth).values()) < FLOAT64
     assert "next/stem.0.norm.running_mean" in results

@@ -1,9 +1,13 @@
-"""The estimator of a run: its data, its supernet, trained or gone on with."""
+"""The estimator of a run: its data, and what predicts accuracy, as the experiment says.
+
+That is a supernet, trained or gone on with before the search begins, or short training, which
+happens candidate by candidate during the search.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, cast
 
 import numpy as np
 
@@ -13,20 +17,42 @@ from boardfront.host.data import Augmentation, Download, catalog
 from boardfront.host.supernet.evaluation import Recalibration, SupernetEstimator
 from boardfront.host.supernet.settings import SupernetTraining
 from boardfront.host.supernet.training import TrainedSupernet, train_supernet
+from boardfront.host.training import ShortTraining, TrainingEstimator
 from boardfront.protos.errors import WrongInputError
+from boardfront.search.estimator import Estimator
 from boardfront.search.space import NetworkSpace, Space, SupernetSpace
 
 if TYPE_CHECKING:
+    import torch
+
     from boardfront.host.data import Dataset
-    from boardfront.host.experiment import Experiment
+    from boardfront.host.experiment import Experiment, SupernetSettings, TrainingSettings
     from boardfront.host.journal import Journal
     from boardfront.host.progress import RunProgress
     from boardfront.host.run_folder import RunFolder
     from boardfront.host.supernet.progress import TrainingReport
+    from boardfront.host.training import CandidateProgress
 
 
-class SearchableSpace(Space, NetworkSpace, SupernetSpace, Protocol):
+class SearchableSpace(Space, NetworkSpace, Protocol):
+    """What every search needs of a space."""
+
+
+class _SupernetSearchSpace(Space, NetworkSpace, SupernetSpace, Protocol):
     """What a search by a supernet needs of a space."""
+
+
+class RunEstimator(Estimator, Protocol):
+    """An estimator whose networks can be shipped.
+
+    Guarantees: what `deployable` returns holds the weights that `validation_accuracy` scored.
+    """
+
+    def test_accuracy(self, encoding: str) -> float:
+        """Return the share of test images classified rightly. For finalists only."""
+
+    def deployable(self, encoding: str) -> torch.nn.Module:
+        """Return the network as it would be deployed, in evaluation mode."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,42 +65,82 @@ class PreparedEstimator:
         std: Divided by afterwards.
     """
 
-    estimator: SupernetEstimator
+    estimator: RunEstimator
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
 
-def prepare_estimator(
-    space: SearchableSpace,
-    experiment: Experiment,
-    folder: RunFolder,
-    progress: RunProgress,
-    journal: Journal,
-    *,
-    done: int,
-) -> PreparedEstimator:
-    """Load the data, train the supernet (or go on from its checkpoint), and wrap it.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Surroundings:
+    """Where an estimator keeps what it trains, and who hears of it.
 
     Args:
-        space: The searched one.
-        experiment: Says how.
-        folder: Holds the checkpoint.
-        progress: Shows the epochs.
-        journal: Takes a record an epoch.
-        done: Epochs that the journal knows of already.
+        folder: Holds the checkpoints.
+        journal: Takes a record an epoch of a supernet.
+        progress: Shows a supernet's epochs.
+        on_candidate: Hears of the training of each candidate, where there is no supernet.
+        epochs_done: Epochs of a supernet that the journal knows of already.
+    """
+
+    folder: RunFolder
+    journal: Journal
+    progress: RunProgress
+    on_candidate: CandidateProgress
+    epochs_done: int
+
+
+def prepare_estimator(
+    space: SearchableSpace, experiment: Experiment, around: Surroundings
+) -> PreparedEstimator:
+    """Load the data and make the estimator that the experiment names.
+
+    A supernet is trained here, or gone on with from its checkpoint.
 
     Raises:
         WrongInputError: If the data do not fit the space.
     """
-    dataset = _load_data(space, experiment, progress)
-    training = _settings(experiment)
-    progress.phase("supernet", training.epochs, done=done)
+    dataset = _load_data(space, experiment, around.progress)
+    estimator: RunEstimator
+    if experiment.supernet is not None:
+        estimator = _prepare_supernet(
+            # config.py refuses a space that has none.
+            cast("_SupernetSearchSpace", space),
+            dataset,
+            experiment.supernet,
+            experiment.seed,
+            around,
+        )
+    elif experiment.training is not None:
+        estimator = TrainingEstimator(
+            space,
+            dataset,
+            ShortTraining(
+                recipe=_recipe(experiment.training, experiment.seed),
+                folder=around.folder.supernet.with_name("candidates"),
+                device=experiment.training.device,
+            ),
+            around.on_candidate,
+        )
+    else:
+        raise WrongInputError("expected an experiment with [supernet] or [training], got neither")
+    return PreparedEstimator(estimator=estimator, mean=dataset.mean, std=dataset.std)
+
+
+def _prepare_supernet(
+    space: _SupernetSearchSpace,
+    dataset: Dataset,
+    settings: SupernetSettings,
+    seed: int,
+    around: Surroundings,
+) -> SupernetEstimator:
+    training = _recipe(settings, seed)
+    around.progress.phase("supernet", training.epochs, done=around.epochs_done)
 
     def report(news: TrainingReport) -> None:
         finished = news.epoch if news.epoch_done else news.epoch - 1
-        progress.step(finished, _gist(news))
-        if news.epoch_done and news.epoch > done:
-            journal.append(
+        around.progress.step(finished, _gist(news))
+        if news.epoch_done and news.epoch > around.epochs_done:
+            around.journal.append(
                 records.TrainingProgress(
                     epoch=news.epoch,
                     epochs=news.epochs,
@@ -89,22 +155,21 @@ def prepare_estimator(
         space,
         dataset,
         training,
-        checkpoint=folder.supernet,
-        device=experiment.supernet.device,
+        checkpoint=around.folder.supernet,
+        device=settings.device,
         progress=report,
     )
-    progress.say(f"supernet trained in {text.format_duration(trained.elapsed_s)}")
-    estimator = SupernetEstimator(
+    around.progress.say(f"supernet trained in {text.format_duration(trained.elapsed_s)}")
+    return SupernetEstimator(
         space,
         trained.supernet,
         dataset,
         Recalibration(
-            images=experiment.supernet.recalibration_images,
-            batch=min(256, experiment.supernet.recalibration_images),
-            seed=experiment.seed,
+            images=settings.recalibration_images,
+            batch=min(256, settings.recalibration_images),
+            seed=seed,
         ),
     )
-    return PreparedEstimator(estimator=estimator, mean=dataset.mean, std=dataset.std)
 
 
 def _load_data(space: SearchableSpace, experiment: Experiment, progress: RunProgress) -> Dataset:
@@ -140,8 +205,7 @@ def _input_channels(space: SearchableSpace) -> int:
     return int(model.graph.input[0].type.tensor_type.shape.dim[1].dim_value)
 
 
-def _settings(experiment: Experiment) -> SupernetTraining:
-    given = experiment.supernet
+def _recipe(given: TrainingSettings, seed: int) -> SupernetTraining:
     return SupernetTraining(
         epochs=given.epochs,
         batch=given.batch,
@@ -151,7 +215,7 @@ def _settings(experiment: Experiment) -> SupernetTraining:
         label_smoothing=given.label_smoothing,
         gradient_clip=given.gradient_clip,
         augmentation=Augmentation() if given.augment else Augmentation(shift=0),
-        seed=experiment.seed,
+        seed=seed,
     )
 
 

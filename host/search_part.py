@@ -1,0 +1,177 @@
+"""The search of a run: scoring candidates, journalling them, and showing where it stands."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import TYPE_CHECKING
+
+from typing_extensions import override
+
+from boardfront.host import journal_records as records
+from boardfront.host import text
+from boardfront.host.control import RunControl
+from boardfront.host.training import UntrainableError
+from boardfront.search.evaluation import Candidate, CandidateEvaluator, EvaluationFailure
+from boardfront.search.loop import front_hypervolume
+from boardfront.search.objective import minimised
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from boardfront.host.experiment import Experiment
+    from boardfront.host.journal import Journal
+    from boardfront.host.progress import RunProgress
+    from boardfront.host.run_folder import RunFolder
+    from boardfront.host.supernet.progress import TrainingReport
+    from boardfront.search.estimator import Estimator
+    from boardfront.search.evaluation import LatencySource
+
+SHOW_EPOCHS_AFTER_S = 2.0
+
+_NO_ACCURACY = math.nan
+"""Of a candidate that could not be trained. Nothing can be done with it by mistake: a score that
+is no number is refused."""
+
+
+def known_candidates(history: Sequence[records.Record]) -> dict[str, Candidate]:
+    """Return what a run's journal says of each architecture."""
+    return {
+        record.encoding: Candidate(
+            encoding=record.encoding,
+            estimator_state_id=record.estimator_state_id,
+            accuracy=_NO_ACCURACY
+            if record.validation_accuracy is None
+            else record.validation_accuracy,
+            latencies=record.latencies,
+            failure=record.failure,
+        )
+        for record in history
+        if isinstance(record, records.Evaluation)
+        and (record.validation_accuracy is not None or record.failure is not None)
+    }
+
+
+class RunEvaluator(CandidateEvaluator):
+    """Scores candidates; one that cannot be trained is a failure and takes no device time."""
+
+    def __init__(
+        self,
+        estimator: Estimator,
+        sources: Mapping[str, LatencySource],
+        known: Mapping[str, Candidate],
+    ) -> None:
+        super().__init__(estimator, sources, known)
+        self._trained_by = estimator
+
+    @override
+    def evaluate(self, encoding: str) -> Candidate:
+        """Score one architecture. What cannot be had is a failure in the result."""
+        try:
+            return super().evaluate(encoding)
+        except UntrainableError as error:
+            return Candidate(
+                encoding=encoding,
+                estimator_state_id=self._trained_by.state_id,
+                accuracy=_NO_ACCURACY,
+                failure=EvaluationFailure(message=str(error), kind=error.kind),
+            )
+
+
+class RunObserver:
+    """Writes what the search does into the journal, and shows it.
+
+    Args:
+        experiment: That is run.
+        folder: Of the run; its control folder is obeyed.
+        journal: Takes every candidate and every generation.
+        progress: Shows them.
+        known: Candidates that the journal has already.
+    """
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        folder: RunFolder,
+        journal: Journal,
+        progress: RunProgress,
+        known: Mapping[str, Candidate],
+    ) -> None:
+        self._experiment = experiment
+        self._control = RunControl(folder, progress.say)
+        self._journal = journal
+        self._progress = progress
+        self._known = known
+        self._began_s = time.monotonic()
+        self._index = 0
+        self._reference: tuple[float, ...] | None = None
+        self._note = ""
+        self.seen: list[Candidate] = []
+
+    def before(self, index: int, encoding: str) -> None:
+        """Obey the control folder."""
+        del encoding
+        self._control.obey()
+        self._began_s = time.monotonic()
+        self._index = index
+
+    def training(self, encoding: str, report: TrainingReport) -> None:
+        """Show how far a candidate's training is, if a person waits for it."""
+        if report.elapsed_s < SHOW_EPOCHS_AFTER_S:
+            return
+        self._progress.step(
+            self._index,
+            f"{encoding} epoch {report.epoch}/{report.epochs} loss {report.loss:.3f}{self._note}",
+        )
+
+    def scored(self, index: int, generation: int, candidate: Candidate) -> None:
+        """Journal a fresh candidate and move the bar."""
+        self.seen.append(candidate)
+        if self._known.get(candidate.encoding) is not candidate:
+            scores = candidate.scores(self._experiment.objectives)
+            self._journal.append(
+                records.Evaluation(
+                    index=index,
+                    generation=generation,
+                    encoding=candidate.encoding,
+                    scores={
+                        o.name: _finite(scores.get(o.name)) for o in self._experiment.objectives
+                    },
+                    failure=candidate.failure,
+                    validation_accuracy=_finite(candidate.accuracy),
+                    latencies=candidate.latencies,
+                    estimator_state_id=candidate.estimator_state_id,
+                    elapsed_s=time.monotonic() - self._began_s,
+                )
+            )
+        self._progress.step(index + 1, f"{_gist(candidate)}{self._note}")
+
+    def generation_done(self, generation: int, front: Sequence[Candidate]) -> None:
+        """Journal the generation with its hypervolume against the first one's worst scores."""
+        objectives = self._experiment.objectives
+        if self._reference is None and len(objectives) == 2:
+            rows = [
+                minimised(objectives, c.scores(objectives)) for c in self.seen if not c.failure
+            ]
+            self._reference = tuple(max(column) for column in zip(*rows, strict=True)) or None
+        volume = None
+        if self._reference is not None:
+            volume = front_hypervolume(front, objectives, self._reference)
+        self._note = f"  front of {len(front)} after generation {generation}"
+        self._journal.append(
+            records.GenerationDone(
+                generation=generation, front_size=len(front), hypervolume=volume
+            )
+        )
+
+
+def _gist(candidate: Candidate) -> str:
+    if candidate.failure is not None:
+        return f"{candidate.encoding} failed: {candidate.failure.message}"
+    times = ", ".join(text.format_latency(t) for t in candidate.latencies.values())
+    return f"{candidate.encoding} {candidate.accuracy:.1%} {times}"
+
+
+def _finite(value: float | None) -> float | None:
+    """Return a score as the journal has it: None where there is none."""
+    return None if value is None or math.isnan(value) else value
