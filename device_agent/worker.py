@@ -20,7 +20,13 @@ from typing import IO, TYPE_CHECKING, Any
 
 from boardfront.device_agent import clock, guard, limits, timing
 from boardfront.device_agent.backends import catalog
-from boardfront.device_agent.backends.base import BackendError, HasParts, TimesItself, Tunable
+from boardfront.device_agent.backends.base import (
+    BackendError,
+    HasParts,
+    RunsNativeCode,
+    TimesItself,
+    Tunable,
+)
 from boardfront.protos import records
 
 if TYPE_CHECKING:
@@ -43,6 +49,8 @@ class _Subject:
         self._backend = backend
         if isinstance(backend, Tunable) and command.get("state"):
             backend.state = Path(command["state"])
+        if isinstance(backend, RunsNativeCode):
+            backend.native_code = command.get("native_code", False)
         shapes = {name: tuple(shape) for name, shape in command["shapes"].items()}
         task = records.Task(
             kind=records.TaskKind(command["task"]["kind"]),

@@ -34,7 +34,9 @@ _NO_ACCURACY = math.nan
 is no number is refused."""
 
 
-def known_candidates(history: Sequence[records.Record]) -> dict[str, Candidate]:
+def known_candidates(
+    history: Sequence[records.Record | records.UnknownRecord],
+) -> dict[str, Candidate]:
     """Return what a run's journal says of each architecture."""
     return {
         record.encoding: Candidate(

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from boardfront.host.config import load_experiment
+from boardfront.protos.records import TaskKind
 from boardfront.search.objective import ObjectiveKind
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
@@ -32,3 +33,14 @@ def test_the_quickstart_does_what_the_readme_promises() -> None:
     assert [target.backend for target in experiment.targets] == ["onnxruntime"]
     assert {objective.kind for objective in experiment.objectives} == set(ObjectiveKind)
     assert experiment.finalists.processes >= 2
+
+
+def test_the_search_without_a_supernet_is_for_the_time_of_a_training_step() -> None:
+    experiment = load_experiment(EXAMPLES / "etnas_training_step.toml")
+    assert experiment.space.name == "etnas"
+    assert experiment.supernet is None
+    assert experiment.training is not None
+    (target,) = experiment.targets
+    assert target.task is TaskKind.TRAINING_STEP
+    assert (target.backend, target.device) == ("torch", "local")
+    assert {objective.kind for objective in experiment.objectives} == set(ObjectiveKind)

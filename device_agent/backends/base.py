@@ -93,6 +93,17 @@ class HasParts(Protocol):
 
 
 @runtime_checkable
+class RunsNativeCode(Protocol):
+    """A backend that can run artifacts of machine code.
+
+    Attributes:
+        native_code: Whether it may; set before `load`, by whoever started the agent.
+    """
+
+    native_code: bool
+
+
+@runtime_checkable
 class Tunable(Protocol):
     """A backend that searches faster code, and keeps what it found.
 

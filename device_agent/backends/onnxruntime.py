@@ -165,7 +165,7 @@ class OnnxRuntimeBackend:
         except Exception as error:
             raise _translated(error) from error
 
-    def _bind_inference(self, device: str) -> Any:  # noqa: ANN401 - the runtime has no types
+    def _bind_inference(self, device: str) -> Any:
         binding = self._session.io_binding()
         generator = np.random.default_rng(0)
         known = {node.name for node in self._session.get_inputs()}

@@ -8,7 +8,6 @@ distorted by zeros, denormals and negative variances.
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +30,7 @@ LABELS = "labels"
 _NEXT = "next/"
 _KINDS = ("labels", "normal", "positive", "zeros")
 _MOST_CLASSES = 2**31
+_LARGEST = 1e6
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -93,7 +93,7 @@ def read_draws(metadata: Mapping[str, str]) -> dict[str, Draw]:
     """
     try:
         entries = json.loads(metadata.get(INPUTS_KEY, ""))
-        draws = {str(name): Draw(**entry) for name, entry in entries.items()}
+        draws = {str(name): _read_draw(entry) for name, entry in entries.items()}
         wrong = [name for name, draw in draws.items() if not _is_sound(draw)]
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise _invalid(
@@ -118,12 +118,17 @@ def returned(inputs: Iterable[str], outputs: Iterable[str]) -> dict[str, str]:
     }
 
 
+def _read_draw(entry: dict[str, Any]) -> Draw:
+    if not isinstance(entry.get("below", 1), int):
+        raise TypeError("below: expected a whole number")
+    return Draw(**entry)
+
+
 def _is_sound(draw: Draw) -> bool:
     return (
         draw.kind in _KINDS
-        and math.isfinite(draw.mean)
-        and 0 <= draw.scale < math.inf
-        and isinstance(draw.below, int)
+        and abs(draw.mean) < _LARGEST
+        and 0 <= draw.scale < _LARGEST
         and 1 <= draw.below < _MOST_CLASSES
     )
 

@@ -102,11 +102,15 @@ class Tuner:
             process.close()
 
     def tune(self, tasks: Sequence[str], *, budget_s: float) -> int:
-        """Tune tasks in order until the budget is spent; return how many were finished."""
+        """Tune tasks in order until the budget is spent; return how many were finished.
+
+        One round is taken whatever the budget; another where it would take no longer than the
+        last one and end in time.
+        """
         end_s = time.monotonic() + budget_s
         finished = 0
         for task in tasks:
-            if time.monotonic() + self._round_s >= end_s:
+            if not self._has_time(end_s):
                 break
             finished += self._tune_task(task, end_s)
         return finished
@@ -123,11 +127,11 @@ class Tuner:
             memory.commit_tuning_record(TuningRecord.from_json(record, workload))
         limit = self._limit(found.mod)
         trials = known.trials if known else 0
-        context = self._context(task, found.mod)
+        context = self._context(task, found.mod, trials)
         context.pre_tuning(
             max(limit - trials, 1), self._settings.per_round, None, memory, self._model
         )
-        while trials < limit and time.monotonic() + self._round_s < end_s:
+        while trials < limit and self._has_time(end_s):
             begin_s = time.monotonic()
             candidates = context.generate_measure_candidates()
             if not candidates:
@@ -141,11 +145,15 @@ class Tuner:
         context.post_tuning()
         return trials >= limit
 
+    def _has_time(self, end_s: float) -> bool:
+        return self._round_s == 0.0 or time.monotonic() + self._round_s < end_s
+
     def _limit(self, module: Any) -> int:
         sums = "T.init" in module.script()
         return self._settings.trials if sums else self._settings.plain_trials
 
-    def _context(self, task: str, module: Any) -> Any:
+    def _context(self, task: str, module: Any, trials: int) -> Any:
+        """Return the search for a task's schedules; going on draws other ones than beginning."""
         from tvm.s_tir.meta_schedule import TuneContext
         from tvm.s_tir.meta_schedule.search_strategy import EvolutionarySearch
 
@@ -159,7 +167,7 @@ class Tuner:
                 genetic_num_iters=self._settings.generations,
             ),
             task_name=task,
-            rand_state=(int(task) ^ self._settings.seed) % (2**31 - 2) + 1,
+            rand_state=(int(task) + self._settings.seed + trials) % (2**31 - 2) + 1,
             num_threads=self._cores,
         )
 

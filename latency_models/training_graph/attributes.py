@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     import onnx
 
 
-def attribute(node: onnx.NodeProto, name: str, default: Any) -> Any:  # noqa: ANN401 - ONNX's own
+def attribute(node: onnx.NodeProto, name: str, default: Any) -> Any:
     """Return an attribute, text as str; `default` where the node does not have it."""
     for entry in node.attribute:
         if entry.name == name:

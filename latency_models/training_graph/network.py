@@ -227,9 +227,7 @@ def _roles(
 def _learned(kind: str, index: int, tensor: onnx.TensorProto) -> bool:
     if tensor.data_type not in _ELEMENTS:
         return False
-    return index in _LEARNED.get(kind, ()) or (
-        kind in _ARITHMETIC and math.prod(tensor.dims) > 1
-    )
+    return index in _LEARNED.get(kind, ()) or (kind in _ARITHMETIC and math.prod(tensor.dims) > 1)
 
 
 def _element(tensors: Mapping[str, onnx.TensorProto], parameters: Sequence[str]) -> int:

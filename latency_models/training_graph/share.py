@@ -50,7 +50,7 @@ class Share:
         """Shape of the first output."""
         return self.step.network.shape(self.node.output[0])
 
-    def attribute(self, name: str, default: Any) -> Any:  # noqa: ANN401 - ONNX's own types
+    def attribute(self, name: str, default: Any) -> Any:
         """Return an attribute of the node."""
         return attribute(self.node, name, default)
 

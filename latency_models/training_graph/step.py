@@ -39,7 +39,7 @@ from boardfront.protos.errors import WrongInputError
 from boardfront.protos.records import TaskKind
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, MutableSequence, Sequence
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -210,15 +210,11 @@ def _write_update(step: StepWriter, name: str, gradient: str, sgd: Sgd) -> None:
     if sgd.weight_decay:
         gradient = step.op("Add", gradient, step.scale(name, sgd.weight_decay))
     buffer = momentum_name(name)
-    moved = step.op(
-        "Add", step.scale(buffer, sgd.momentum), gradient, output=next_name(buffer)
-    )
+    moved = step.op("Add", step.scale(buffer, sgd.momentum), gradient, output=next_name(buffer))
     step.op("Sub", name, step.scale(moved, sgd.learning_rate), output=next_name(name))
 
 
-def _finish(
-    source: onnx.ModelProto, step: StepWriter, trained: Sequence[str]
-) -> onnx.ModelProto:
+def _finish(source: onnx.ModelProto, step: StepWriter, trained: Sequence[str]) -> onnx.ModelProto:
     network, graph = step.network, step.graph
     buffers = {momentum_name(name): network.shape(name) for name in trained}
     state = {name: network.shape(name) for name in (*network.parameters, *network.statistics)}
@@ -242,7 +238,9 @@ def _finish(
 
 
 def _declare(
-    place: list[onnx.ValueInfoProto], shapes: Mapping[str, tuple[int, ...]], element: int
+    place: MutableSequence[onnx.ValueInfoProto],
+    shapes: Mapping[str, tuple[int, ...]],
+    element: int,
 ) -> None:
     place.extend(
         helper.make_tensor_value_info(name, element, shape) for name, shape in shapes.items()

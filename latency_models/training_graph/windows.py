@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import product
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from boardfront.latency_models.training_graph.attributes import attribute
 from boardfront.latency_models.training_graph.network import UnsupportedOperatorError
@@ -66,7 +66,7 @@ class Window:
         ]
         return (rest[0], rest[1])
 
-    def transposed(self) -> dict[str, object]:
+    def transposed(self) -> dict[str, Any]:
         """Return the attributes of the ConvTranspose that takes outputs back to inputs."""
         return {
             "kernel_shape": self.kernel,
@@ -83,7 +83,9 @@ class Window:
     def tap(self, step: StepWriter, padded: str, tap: Pair) -> str:
         """Return what every window sees at one tap: (..., *outputs) of (..., *padded)."""
         starts = [tap[axis] * self.dilations[axis] for axis in (0, 1)]
-        ends = [starts[axis] + (self.outputs[axis] - 1) * self.strides[axis] + 1 for axis in (0, 1)]
+        ends = [
+            starts[axis] + (self.outputs[axis] - 1) * self.strides[axis] + 1 for axis in (0, 1)
+        ]
         return step.cut(padded, starts, ends, (2, 3), self.strides)
 
     def _reach(self, axis: int) -> int:

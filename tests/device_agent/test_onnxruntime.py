@@ -98,7 +98,10 @@ def test_an_operator_nobody_knows_is_unsupported(wire: Wire) -> None:
 @pytest.mark.parametrize(
     ("task", "named"),
     [
-        (records.Task(kind=TaskKind.TRAINING_STEP), "training-step-graph only, asked was training-step"),
+        (
+            records.Task(kind=TaskKind.TRAINING_STEP),
+            "training-step-graph only, asked was training-step",
+        ),
         (records.Task(cache=records.CacheState.COLD), "warm caches only, asked was cold"),
     ],
 )

@@ -12,6 +12,7 @@ import torch
 from tests.device_agent import harness
 from tests.device_agent.harness import answers, make_job, result_of
 from tests.device_agent.onnx_files import conv_net, dynamic_net, unknown_operator
+from torch._inductor import config as inductor
 
 from boardfront.device_agent import doctor_setup
 from boardfront.device_agent.backends import torch_step
@@ -138,18 +139,20 @@ def test_options_reach_torch(tmp_path: Path, task: records.Task) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings(
-    "ignore::DeprecationWarning"
-)  # torch's compiler uses what torch warns of
-def test_a_compiled_network_computes_the_same(tmp_path: Path) -> None:
-    # Two convolutions: each kernel more is some seconds of a C++ compiler.
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch's compiler, by torch itself
+def test_a_compiled_network_computes_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Precompiled headers pay only from the tenth kernel on.
+    monkeypatch.setattr(inductor, "cpp_cache_precompile_headers", value=False, raising=False)
     steps = {}
     for mode in ("off", "default"):
         backend = _loaded(tmp_path, records.Task(), conv_net(), options={"compile": mode})
         backend.compile()
         steps[mode] = _inferred(backend)
-    torch.testing.assert_close(steps["default"].outputs, steps["off"].outputs)
-    assert type(steps["default"]._network) is not type(steps["off"]._network)
+    eager, compiled = steps["off"], steps["default"]
+    assert (compiled.outputs - eager.outputs).norm() < 1e-5 * eager.outputs.norm()
+    assert type(compiled._network) is not type(eager._network)
 
 
 class _Programmed:

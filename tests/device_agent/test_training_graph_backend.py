@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 from typing import TYPE_CHECKING
 
 import numpy as np
-import onnx
 import pytest
 from tests.device_agent import harness
 from tests.device_agent.harness import answers, failure_of, make_job, result_of
@@ -15,6 +15,7 @@ from tests.device_agent.onnx_files import conv_net
 
 from boardfront.device_agent.backends.base import BackendError
 from boardfront.device_agent.backends.onnxruntime import OnnxRuntimeBackend
+from boardfront.device_agent.backends.step_graph import read_draws
 from boardfront.latency_models.training_graph import INPUTS_KEY, TASK_KEY, training_step
 from boardfront.protos import records
 from boardfront.protos.records import CacheState, FailureKind, Origin, TaskKind
@@ -23,6 +24,7 @@ from boardfront.search.spaces import catalog
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import onnx
     from tests.device_agent.harness import Wire
 
     from boardfront.search.space import NetworkSpace
@@ -43,7 +45,9 @@ def _network() -> onnx.ModelProto:
     return space.write_onnx("3x", batch=BATCH)
 
 
-def _backend(tmp_path: Path, step: onnx.ModelProto, task: records.Task = STEP) -> OnnxRuntimeBackend:
+def _backend(
+    tmp_path: Path, step: onnx.ModelProto, task: records.Task = STEP
+) -> OnnxRuntimeBackend:
     path = tmp_path / "step.onnx"
     path.write_bytes(step.SerializeToString())
     options = OnnxRuntimeBackend.resolve({}, OnnxRuntimeBackend.probe())
@@ -77,7 +81,7 @@ def test_steps_go_on_from_each_other(tmp_path: Path) -> None:
     assert np.isfinite(losses).all()
     assert losses[-1] < 0.5 * losses[0]
     assert not np.array_equal(weights[-1], weights[-2])
-    steps = [float(np.linalg.norm(b - a)) for a, b in zip(weights, weights[1:], strict=False)]
+    steps = [float(np.linalg.norm(b - a)) for a, b in itertools.pairwise(weights)]
     assert max(steps) < 0.5 * float(np.linalg.norm(weights[0]))
 
 
@@ -85,14 +89,13 @@ def test_values_are_drawn_as_the_metadata_say(tmp_path: Path) -> None:
     step = training_step(_network())
     backend = _backend(tmp_path, step)
     entry = next(e for e in step.metadata_props if e.key == INPUTS_KEY)
-    drawn = {
-        name: values
-        for name, values in backend._step_values(
+    drawn = dict(
+        backend._step_values(
             {node.name: node for node in backend._session.get_inputs()},
-            {**_draws(entry.value)},
+            read_draws({INPUTS_KEY: entry.value}),
             np.random.default_rng(0),
         )
-    }
+    )
     assert set(drawn) == {value.name for value in step.graph.input}
     assert drawn["labels"].dtype == np.int64
     assert 0 <= drawn["labels"].min() <= drawn["labels"].max() < 5
@@ -100,12 +103,6 @@ def test_values_are_drawn_as_the_metadata_say(tmp_path: Path) -> None:
     assert not drawn["momentum/stem.conv.weight"].any()
     weight = drawn["head.conv.weight"]
     assert weight.std() == pytest.approx(np.sqrt(2 / weight.shape[1]), rel=0.2)
-
-
-def _draws(text: str) -> dict[str, object]:
-    from boardfront.device_agent.backends.step_graph import read_draws
-
-    return dict(read_draws({INPUTS_KEY: text}))
 
 
 def _failure(wire: Wire, content: bytes, task: records.Task) -> records.Failure:
@@ -144,7 +141,7 @@ def test_another_batch_and_cold_caches_are_refused(tmp_path: Path) -> None:
         ('{"images": {"kind": "normal", "scale": -1}}', "input 'images': expected one of"),
         ('{"images": {"kind": "normal", "mean": Infinity}}', "input 'images': expected one of"),
         ('{"labels": {"kind": "labels", "below": 0}}', "input 'labels': expected one of"),
-        ('{"labels": {"kind": "labels", "below": 2.5}}', "input 'labels': expected one of"),
+        ('{"labels": {"kind": "labels", "below": 2.5}}', "below: expected a whole number"),
         (json.dumps({"images": {"kind": "normal"}}), "input 'labels' of type tensor"),
     ],
 )

@@ -56,6 +56,9 @@ processes = 2
 """
 
 
+_TRAINED = _TEXT.replace("[supernet]", "[training]")
+
+
 def _parse(text: str = _TEXT) -> Experiment:
     return parse_experiment(text, file="quick.toml")
 
@@ -72,8 +75,11 @@ def test_everything_is_read() -> None:
     assert experiment.space.name == "spos"
     assert experiment.space.settings == {"classes": 10}
     assert experiment.data.name == "digits"
+    assert experiment.training is None
+    assert experiment.supernet is not None
     assert experiment.supernet.epochs == 2
     assert experiment.supernet.momentum == 0.9
+    assert experiment.supernet.recalibration_images == 2048
     assert experiment.search.population == 8
     assert [t.name for t in experiment.targets] == ["laptop", "board"]
     assert experiment.targets[0].options == {"threads": "1", "spin": "false"}
@@ -152,6 +158,32 @@ def test_a_file_is_read(tmp_path: Path) -> None:
         ('name = "spos"', 'name = "sp"', "quick.toml:3: in [space]: unknown space 'sp'"),
         ("classes = 10", "classes = -1", "quick.toml:4: in [space]: "),
         ("classes = 10", "klasses = 10", "quick.toml:4: in [space]: "),
+        (
+            'name = "spos"',
+            'name = "etnas"',
+            "quick.toml:3: wrong value for 'name' in [space]: expected a space whose networks can "
+            "share the weights of a supernet, got 'etnas'; choose another space, or [training] in "
+            "place of [supernet]",
+        ),
+        (
+            "[supernet]\nepochs = 2\nbatch = 64\nlearning_rate = 0.1",
+            "",
+            "quick.toml:1: missing table [supernet] or [training]: expected one of them",
+        ),
+        (
+            "[search]",
+            "[training]\nepochs = 1\nbatch = 8\nlearning_rate = 0.1\n[search]",
+            "quick.toml:11: two tables for accuracy: expected one of [supernet] and [training], "
+            "got both; remove one",
+        ),
+        ("[supernet]\nepochs", "[training]\nepoch", "unknown key 'epoch' in [training]"),
+        (
+            "[supernet]\nepochs = 2",
+            "[training]\nepochs = 2\nrecalibration_images = 8",
+            "quick.toml:9: unknown key 'recalibration_images' in [training]: expected one of "
+            "augment, batch, device, epochs, gradient_clip, label_smoothing, learning_rate, "
+            "momentum, weight_decay; remove it",
+        ),
         ("[data]", "[dat]", "quick.toml:5: unknown key 'dat' in the top of the file"),
         ('[data]\nname = "digits"', "", "quick.toml:1: missing table [data]: expected it beside"),
         ("batch = 64", "batch = = 64", "quick.toml:9: expected valid TOML, got a syntax error ("),
@@ -192,6 +224,35 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     (tmp_path / "latin.toml").write_bytes(b"name = '\xe9'")
     with pytest.raises(WrongInputError, match="it is not UTF-8 text"):
         load_experiment(tmp_path / "latin.toml")
+
+
+def test_short_training_is_read() -> None:
+    experiment = _parse(_TRAINED)
+    assert experiment.supernet is None
+    assert experiment.training is not None
+    assert experiment.training.epochs == 2
+    assert experiment.training.label_smoothing == 0.1
+    assert experiment.training.augment
+
+
+def test_a_space_without_a_supernet_is_trained() -> None:
+    experiment = _parse(_TRAINED.replace('name = "spos"', 'name = "etnas"'))
+    assert experiment.space.name == "etnas"
+
+
+def test_the_digest_of_a_supernet_experiment_is_what_it_was() -> None:
+    # Computed by the version before there was short training: its runs can be gone on with.
+    assert _parse().digest() == "c2fc280e535d6bede8654649a62fec825ef7426c0c053cf12fcf63421b7df3d9"
+
+
+def test_short_training_is_another_experiment() -> None:
+    assert _parse(_TRAINED).digest() != _parse().digest()
+    changed = differences(_parse(), _parse(_TRAINED))
+    assert "supernet.epochs: 2 -> absent" in changed
+    assert "training.epochs: absent -> 2" in changed
+    assert differences(_parse(_TRAINED), _parse(_TRAINED.replace("epochs = 2", "epochs = 3"))) == (
+        "training.epochs: 2 -> 3",
+    )
 
 
 def test_the_name_does_not_change_the_digest() -> None:

@@ -90,9 +90,7 @@ def _operand(share: Share, index: int, gradient: str) -> str | None:
     return sum_to(share.step, gradient, share.result_shape, share.shape(index))
 
 
-def _product(
-    share: Share, left: str, right: str, turned: tuple[bool, bool], alpha: float
-) -> str:
+def _product(share: Share, left: str, right: str, turned: tuple[bool, bool], alpha: float) -> str:
     return share.step.op(
         "Gemm", left, right, transA=int(turned[0]), transB=int(turned[1]), alpha=alpha
     )

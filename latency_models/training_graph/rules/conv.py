@@ -60,7 +60,7 @@ def conv(share: Share) -> list[str | None]:
 
 
 def _kernel(step: StepWriter, layer: _Layer, images: str, slope: str) -> str:
-    """Return the kernel's gradient as (outputs, inputs / groups, taps) or its like."""
+    """Return the elements of the kernel's gradient in order; the shape is the caller's."""
     # Channels first: then each side of every product is one matrix over all pixels.
     images = step.transpose(layer.window.pad(step, images), (1, 0, 2, 3))
     slope = step.transpose(slope, (1, 0, 2, 3))
@@ -75,12 +75,18 @@ def _kernel(step: StepWriter, layer: _Layer, images: str, slope: str) -> str:
         slope = step.reshape(slope, (layer.groups, layer.outputs // layer.groups, layer.pixels))
     if layer.window.pointwise:
         return product(step, layer, images, slope)
-    shape = (layer.outputs, layer.inputs // layer.groups, 1)
     taps = [
-        step.reshape(product(step, layer, layer.window.tap(step, images, tap), slope), shape)
+        product(step, layer, layer.window.tap(step, images, tap), slope)
         for tap in layer.window.taps
     ]
-    return taps[0] if len(taps) == 1 else step.op("Concat", *taps, axis=2)
+    if len(taps) == 1:
+        return taps[0]
+    inputs = layer.inputs // layer.groups
+    # Side by side the taps are (outputs, taps, inputs); a kernel has them last.
+    together = step.op("Concat", *taps, axis=-1)
+    if inputs == 1:
+        return together
+    return step.transpose(step.reshape(together, (layer.outputs, len(taps), inputs)), (0, 2, 1))
 
 
 def _ungrouped(step: StepWriter, layer: _Layer, seen: str, slope: str) -> str:
@@ -95,4 +101,4 @@ def _grouped(step: StepWriter, layer: _Layer, seen: str, slope: str) -> str:
 
 def _depthwise(step: StepWriter, layer: _Layer, seen: str, slope: str) -> str:
     seen = step.reshape(seen, (layer.inputs, layer.pixels))
-    return step.total(step.op("Mul", slope, seen), (1,))
+    return step.total(step.op("Mul", slope, seen), (1,), keep=True)

@@ -83,7 +83,9 @@ def cut(share: Share) -> list[str | None]:
         stride = 1 if steps is None else int(steps[place])
         if stride < 1:
             raise share.unsupported(f"expected steps of at least 1, got {stride}")
-        gradient = _put_back(step, gradient, (have, shape[axis]), axis, (_first(start, shape[axis]), stride))
+        gradient = _put_back(
+            step, gradient, (have, shape[axis]), axis, (_first(start, shape[axis]), stride)
+        )
         have[axis] = shape[axis]
     return [gradient, *[None] * (len(share.wanted) - 1)]
 

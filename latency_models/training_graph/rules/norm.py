@@ -56,7 +56,7 @@ def norm(share: Share) -> list[str | None]:
     """Write the gradients of images, scale and shift."""
     step, slope = share.step, share.slope
     shape = share.shape(0)
-    axes, samples, channels = _axes(shape), _samples(shape), _channels(shape)
+    axes, samples = _axes(shape), _samples(shape)
     result = share.node.output[0]
     centred, inverse, gain = (
         step.saved[f"{result}:{name}"] for name in ("centred", "inverse", "gain")
@@ -66,7 +66,8 @@ def norm(share: Share) -> list[str | None]:
     scale = step.op("Mul", along, inverse)
     gradients: list[str | None] = [None] * len(share.wanted)
     if share.wanted[0]:
-        # gain * (slope - shift / samples - centred * inverse * scale / samples)
+        # What the batch's own mean and variance take away: the parts of the slope along a shift
+        # and along the centred images.
         steep = step.op("Mul", step.op("Mul", scale, inverse), step.number(1 / samples))
         rest = step.op("Sub", slope, step.scale(shift, 1 / samples))
         rest = step.op("Sub", rest, step.op("Mul", centred, steep))
@@ -78,9 +79,7 @@ def norm(share: Share) -> list[str | None]:
     return gradients
 
 
-def _update_statistics(
-    step: StepWriter, node: onnx.NodeProto, mean: str, variance: str
-) -> None:
+def _update_statistics(step: StepWriter, node: onnx.NodeProto, mean: str, variance: str) -> None:
     if attribute(node, "training_mode", 0):
         raise UnsupportedOperatorError(
             node.op_type, node.name, "expected the inference form: export in evaluation mode"

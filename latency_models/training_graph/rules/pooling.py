@@ -12,7 +12,6 @@ from boardfront.latency_models.training_graph.windows import read_window
 if TYPE_CHECKING:
     from boardfront.latency_models.training_graph.share import Share
     from boardfront.latency_models.training_graph.windows import Window
-    from boardfront.latency_models.training_graph.writer import StepWriter
 
 
 def max_pool(share: Share) -> list[str | None]:
@@ -100,7 +99,9 @@ def _scatter(share: Share, window: Window, parts: list[str]) -> str:
     return step.reshape(spread, share.shape(0))
 
 
-def _count(window: Window, *, padding_counts: bool) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+def _count(
+    window: Window, *, padding_counts: bool
+) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
     """Return how many pixels each window averages, (1, 1, *outputs)."""
     counts = [
         np.array(

@@ -59,8 +59,12 @@ def check(case: Case, *, seed: int = 0) -> tuple[float, float]:
     """Compare every gradient and the loss; return the worst error in float32 and in float64."""
     rng = np.random.default_rng(seed)
     state: Values = {"offset": rng.standard_normal(case.shape)}
-    state.update({name: np.asarray(v, dtype=np.float64) for name, v in (case.learned or {}).items()})
-    statistics = {name: np.asarray(v, dtype=np.float64) for name, v in (case.statistics or {}).items()}
+    state.update(
+        {name: np.asarray(v, dtype=np.float64) for name, v in (case.learned or {}).items()}
+    )
+    statistics = {
+        name: np.asarray(v, dtype=np.float64) for name, v in (case.statistics or {}).items()
+    }
     images = rng.standard_normal(case.shape)
     labels = rng.integers(0, CLASSES, case.shape[0])
     with torch.no_grad():
@@ -89,16 +93,15 @@ def check(case: Case, *, seed: int = 0) -> tuple[float, float]:
     return errors[0], errors[1]
 
 
-def _truth(
-    case: Case, state: Values, statistics: Values, data: tuple[Array, Array]
-) -> Values:
+def _truth(case: Case, state: Values, statistics: Values, data: tuple[Array, Array]) -> Values:
     tensors = {
-        name: torch.from_numpy(value.copy()).requires_grad_(True)
-        for name, value in state.items()
+        name: torch.from_numpy(value.copy()).requires_grad_() for name, value in state.items()
     }
     running = {name: torch.tensor(value) for name, value in statistics.items()}
     losses, truth = steps.train(
-        lambda x: case.forward(x + tensors["offset"], tensors | running).flatten(1) @ tensors["head"],
+        lambda x: (
+            case.forward(x + tensors["offset"], tensors | running).flatten(1) @ tensors["head"]
+        ),
         tensors,
         data,
         SGD,

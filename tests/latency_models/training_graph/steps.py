@@ -7,7 +7,7 @@ it and for the convolution, which it computes slowly.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,7 @@ import torch
 from onnx import TensorProto
 from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
+from typing_extensions import override
 
 from boardfront.latency_models.training_graph import LABELS, Sgd, momentum_name, next_name
 from boardfront.protos.weightless import is_note
@@ -28,8 +29,9 @@ Run = Callable[[Mapping[str, Array]], Values]
 class Conv(OpRun):
     """By torch, in the precision of its inputs."""
 
-    op_domain: ClassVar[str] = ""
+    op_domain = ""
 
+    @override
     def _run(self, images: Array, kernel: Array, bias: Array | None = None, **how: Any) -> Any:
         (top, left, bottom, right) = _same_pads(images, kernel, how) or how.get("pads") or [0] * 4
         padded = np.pad(images, ((0, 0), (0, 0), (top, bottom), (left, right)))
@@ -47,8 +49,9 @@ class Conv(OpRun):
 class ConvTranspose(OpRun):
     """By torch, in the precision of its inputs; asymmetric padding is cut off afterwards."""
 
-    op_domain: ClassVar[str] = ""
+    op_domain = ""
 
+    @override
     def _run(self, images: Array, kernel: Array, bias: Array | None = None, **how: Any) -> Any:
         assert bias is None
         full = torch.nn.functional.conv_transpose2d(
@@ -72,7 +75,12 @@ def _same_pads(images: Array, kernel: Array, how: Mapping[str, Any]) -> list[int
         return None
     strides = how["strides"]
     totals = [
-        max(0, (-(-images.shape[2 + i] // strides[i]) - 1) * strides[i] + kernel.shape[2 + i] - images.shape[2 + i])
+        max(
+            0,
+            (-(-images.shape[2 + i] // strides[i]) - 1) * strides[i]
+            + kernel.shape[2 + i]
+            - images.shape[2 + i],
+        )
         for i in (0, 1)
     ]
     less, more = [t // 2 for t in totals], [t - t // 2 for t in totals]
@@ -171,7 +179,7 @@ def train(
     for _ in range(steps):
         optimiser.zero_grad()
         loss = torch.nn.functional.cross_entropy(forward(images), labels)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
         losses.append(loss.item())
     results = {name: value.detach().numpy() for name, value in parameters.items()}

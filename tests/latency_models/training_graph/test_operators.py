@@ -31,6 +31,10 @@ def _drawn(*shape: int) -> Any:
     return RNG.standard_normal(shape)
 
 
+def _number(value: float) -> Any:
+    return np.array(value, dtype=np.float32)
+
+
 def _ints(*values: int) -> Any:
     return np.array(values, dtype=np.int64)
 
@@ -60,7 +64,7 @@ def _clip_below(x: torch.Tensor) -> torch.Tensor:
     return torch.clamp(x, max=0.5)
 
 
-SIX = {"factor": np.float32(3), "low": np.float32(0), "high": np.float32(6)}
+SIX = {"factor": _number(3), "low": _number(0), "high": _number(6)}
 
 ACTIVATIONS = {
     "relu": _of("Relu", torch.relu),
@@ -92,7 +96,7 @@ ACTIVATIONS = {
         "Clip",
         ["x", "", "high"],
         lambda x, _: _clip_below(x),
-        constants={"high": np.float32(0.5)},
+        constants={"high": _number(0.5)},
     ),
     "clip of nothing": _with("Clip", ["x"], lambda x, _: x),
     "h-swish written out": Case(
@@ -103,7 +107,7 @@ ACTIVATIONS = {
             node("Div", ["product", "high"]),
         ],
         forward=lambda x, _: F.hardswish(x),
-        constants={**SIX, "three": np.float32(3)},
+        constants={**SIX, "three": _number(3)},
     ),
 }
 
@@ -157,7 +161,10 @@ POOLS = {
         opset=13,
     ),
     "sum": _with(
-        "ReduceSum", ["x", "axes"], lambda x, _: x.sum(1, keepdim=True), constants={"axes": _ints(1)}
+        "ReduceSum",
+        ["x", "axes"],
+        lambda x, _: x.sum(1, keepdim=True),
+        constants={"axes": _ints(1)},
     ),
 }
 
@@ -166,7 +173,11 @@ ARITHMETIC = {
         "Add", ["x", "a"], lambda x, w: x + w["a"], learned={"a": _drawn(4, 1, 1)}
     ),
     "add twice": Case(
-        nodes=[node("Relu", ["x"], ["r"]), node("Add", ["r", "x"], ["s"]), node("Add", ["s", "r"])],
+        nodes=[
+            node("Relu", ["x"], ["r"]),
+            node("Add", ["r", "x"], ["s"]),
+            node("Add", ["s", "r"]),
+        ],
         forward=lambda x, _: torch.relu(x) * 2 + x,
     ),
     "sum of three": Case(
@@ -188,9 +199,7 @@ ARITHMETIC = {
         forward=lambda x, w: w["a"] / torch.sigmoid(x),
         learned={"a": _drawn(6)},
     ),
-    "matrices": _with(
-        "MatMul", ["x", "a"], lambda x, w: x @ w["a"], learned={"a": _drawn(6, 5)}
-    ),
+    "matrices": _with("MatMul", ["x", "a"], lambda x, w: x @ w["a"], learned={"a": _drawn(6, 5)}),
     "matrix on the left": _with(
         "MatMul", ["a", "x"], lambda x, w: w["a"] @ x, learned={"a": _drawn(4, 5, 6)}
     ),
@@ -214,7 +223,10 @@ ARITHMETIC["gemm of an activation"] = Case(
 
 LAYOUT = {
     "reshape": _with(
-        "Reshape", ["x", "to"], lambda x, _: x.reshape(2, 8, 3, 6), constants={"to": _ints(2, 8, 3, 6)}
+        "Reshape",
+        ["x", "to"],
+        lambda x, _: x.reshape(2, 8, 3, 6),
+        constants={"to": _ints(2, 8, 3, 6)},
     ),
     "flatten": _of("Flatten", lambda x: x.flatten(1), axis=1),
     "squeeze": Case(
@@ -237,9 +249,7 @@ LAYOUT = {
             node("Relu", ["x"], ["r"]),
             node("Concat", ["r", "images", "x", "r"], axis=-3),
         ],
-        forward=lambda x, w: torch.cat(
-            (torch.relu(x), x - w["offset"], x, torch.relu(x)), dim=1
-        ),
+        forward=lambda x, w: torch.cat((torch.relu(x), x - w["offset"], x, torch.relu(x)), dim=1),
     ),
     "split": Case(
         nodes=[
@@ -314,8 +324,8 @@ NORM = ["weight", "bias", "mean", "var"]
 
 
 def _norm(x: torch.Tensor, w: Learned) -> torch.Tensor:
-    names = ("mean", "var", "weight", "bias")
-    return F.batch_norm(x, *(w[name] for name in names), training=True, momentum=0.25, eps=2**-10)
+    statistics, affine = (w["mean"], w["var"]), (w["weight"], w["bias"])
+    return F.batch_norm(x, *statistics, *affine, training=True, momentum=0.25, eps=2**-10)
 
 
 def _statistics(channels: int) -> dict[str, Any]:
@@ -374,7 +384,9 @@ BLOCKS = {
             node("Relu", ["a"], ["b"]),
             node("Conv", ["b", "k"], pads=[1, 1, 1, 1]),
         ],
-        forward=lambda x, w: F.conv2d(torch.relu(F.conv2d(x, w["k"], padding=1)), w["k"], padding=1),
+        forward=lambda x, w: F.conv2d(
+            torch.relu(F.conv2d(x, w["k"], padding=1)), w["k"], padding=1
+        ),
         learned={"k": _drawn(4, 4, 3, 3) / 6},
     ),
 }

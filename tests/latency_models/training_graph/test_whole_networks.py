@@ -44,7 +44,7 @@ SPOS = SposSpace(
 
 # Every operator of ET-NAS, skips added and concatenated, projected and not, into the last node
 # and into others; every choice of SPOS.
-NETWORKS = {
+NETWORKS: dict[str, tuple[Space, str]] = {
     "etnas conv3x3": (ETNAS, "020-_16_11-1-2-1"),
     "etnas groups and added skip": (ETNAS, "22230-a02_16_1-2-11-1"),
     "etnas depthwise and concat": (ETNAS, "13413-c02c13_16_1-1-21-1"),
@@ -75,7 +75,9 @@ def _state(module: torch.nn.Module) -> Values:
     }
 
 
-def _train(module: torch.nn.Module, data: tuple[Array, Array], sgd: Sgd) -> tuple[list[float], Values]:
+def _train(
+    module: torch.nn.Module, data: tuple[Array, Array], sgd: Sgd
+) -> tuple[list[float], Values]:
     learned = {name: p for name, p in module.named_parameters() if p.requires_grad}
     losses, truth = steps.train(module, learned, data, sgd, steps=STEPS)
     return losses, _state(module) | truth
@@ -93,7 +95,9 @@ def _errors(found: Values, truth: Values) -> dict[str, float]:
         kinds["momentum" if name.startswith("momentum/") else kind].append(name)
 
     def joined(values: Values, names: list[str]) -> Array:
-        return np.concatenate([np.asarray(values[name], dtype=np.float64).ravel() for name in names])
+        return np.concatenate(
+            [np.asarray(values[name], dtype=np.float64).ravel() for name in names]
+        )
 
     return {
         kind: steps.distance(joined(found, names), joined(truth, names))
