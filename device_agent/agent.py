@@ -164,7 +164,13 @@ class Agent:
             options=options,
             cpus=self._cpus(subject),
         )
-        return Prepared(subject=subject, target=target, origin=info.origin, artifact=artifact)
+        return Prepared(
+            subject=subject,
+            target=target,
+            origin=info.origin,
+            artifact=artifact,
+            state=self._state / "backends" / info.name,
+        )
 
     def _backends(self) -> tuple[records.BackendInfo, ...]:
         with self._probing:

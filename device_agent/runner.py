@@ -130,6 +130,10 @@ class JobRun:
             self._live.append(session)
         self._load_all()
         for session in tuple(self._live):
+            if session.tuning_budget_s > 0:
+                self._emit(session.subject_id, Working(phase=Phase.TUNING))
+                if not self._guarded(session, Session.tune):
+                    continue
             self._emit(session.subject_id, Working(phase=Phase.COMPILING))
             self._guarded(session, Session.compile)
 
@@ -300,7 +304,7 @@ class JobRun:
             subject_id=session.subject_id,
             artifact_sha256=session.prepared.subject.artifact_sha256,
             artifact_bytes=session.prepared.artifact.stat().st_size,
-            target=session.prepared.target,
+            target=session.target,
             origin=session.prepared.origin,
             verdict=judgement.verdict,
             evidence=judgement.evidence,
@@ -316,6 +320,7 @@ class JobRun:
             normalised=self._normalised(session, counted),
             energy=session.energy(),
             parts_s=session.parts_s,
+            tuned_fraction=session.tuned_fraction,
         )
 
     def _normalised(self, session: Session, circumstances: Circumstances) -> Normalised | None:

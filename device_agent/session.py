@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from boardfront.device_agent import timing, worker
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from boardfront.protos.records import Energy, Job, Origin, Subject, Target
 
 _MIN_WARM_UP_S = 0.2
+_GRACE_S = 2.0
 _PARTS_SHARE = 0.1
 _MIN_PARTS_RUNS = 3
 _MAX_PARTS_RUNS = 50
@@ -26,12 +27,16 @@ _MAX_PARTS_RUNS = 50
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Prepared:
-    """What the server found out about a subject before the job ran."""
+    """What the server found out about a subject before the job ran.
+
+    `state` is the folder where its backend keeps what outlives a job, e.g. tuned schedules.
+    """
 
     subject: Subject
     target: Target
     origin: Origin
     artifact: Path
+    state: Path | None = None
 
 
 class Session:
@@ -57,6 +62,8 @@ class Session:
         cpus: tuple[int, ...] = (),
     ) -> None:
         self.prepared = prepared
+        self.target = prepared.target
+        self.tuned_fraction: float | None = None
         self.load_s = 0.0
         self.compile_s = 0.0
         self.run_s = 0.0
@@ -98,12 +105,26 @@ class Session:
             self.prepared.subject.task or self._job.task,
             dict(self.prepared.target.options),
             self.prepared.artifact,
-            self._cpus,
+            cpus=self._cpus,
+            state=self.prepared.state,
         )
         begin_s = time.monotonic()
         answer = self._worker.ask(command, within_s=self._compile_left_s, what="load")
         self._compile_left_s -= time.monotonic() - begin_s
         self.load_s = answer["duration_s"]
+
+    @property
+    def tuning_budget_s(self) -> float:
+        """How long to search for faster code before compiling; 0: not at all."""
+        return self.prepared.subject.tuning_budget_s
+
+    def tune(self) -> None:
+        """Have the backend search for faster code; it has the budget beside the deadlines."""
+        self._worker.ask(
+            worker.tune_command(self.tuning_budget_s),
+            within_s=self.tuning_budget_s + self._job.deadlines.compile_s,
+            what="tuning",
+        )
 
     def compile(self) -> None:
         """Have the worker make the network ready to run."""
@@ -111,6 +132,10 @@ class Session:
             {"do": "compile"}, within_s=max(0.0, self._compile_left_s), what="compile"
         )
         self.compile_s = answer["duration_s"]
+        self.target = replace(
+            self.prepared.target, tuning=answer.get("tuning", self.prepared.target.tuning)
+        )
+        self.tuned_fraction = answer.get("tuned_fraction")
 
     def warm_up(self) -> None:
         """Run until the times settle."""
@@ -176,7 +201,10 @@ class Session:
 
     def _ask_run(self, command: dict[str, Any], *, what: str) -> dict[str, Any]:
         begin_s = time.monotonic()
-        answer = self._worker.ask(command, within_s=max(0.0, self.run_left_s), what=what)
+        # A hiccup in the last window must not cost all that were taken before it.
+        grace_s = _GRACE_S if self.windows else 0.0
+        within_s = max(0.0, self.run_left_s) + grace_s
+        answer = self._worker.ask(command, within_s=within_s, what=what)
         spent_s = time.monotonic() - begin_s
         self.run_left_s -= spent_s
         self.run_s += spent_s

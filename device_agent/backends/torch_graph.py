@@ -19,7 +19,8 @@ from onnx import numpy_helper
 from torch import fx, nn
 
 from boardfront.device_agent.backends.base import BackendError
-from boardfront.device_agent.backends.torch_operators import FRESH, OPERATORS, Node
+from boardfront.device_agent.backends.torch_node import Node
+from boardfront.device_agent.backends.torch_operators import FRESH, OPERATORS
 from boardfront.protos.records import FailureKind
 
 if TYPE_CHECKING:

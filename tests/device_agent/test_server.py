@@ -36,7 +36,7 @@ def test_the_device_describes_itself(shared: tuple[Agent, Wire]) -> None:
     onnxruntime = found.backend("onnxruntime")
     assert onnxruntime is not None
     assert onnxruntime.available
-    assert onnxruntime.tasks == (TaskKind.INFERENCE,)
+    assert onnxruntime.tasks == (TaskKind.INFERENCE, TaskKind.TRAINING_STEP_GRAPH)
     assert onnxruntime.version == importlib.metadata.version("onnxruntime")
     assert wire.describe() == found
 
@@ -74,7 +74,7 @@ def test_telemetry_flows_while_a_job_runs(wire: Wire) -> None:
     times = [sample.time_unix_s for sample in samples]
     assert times == sorted(set(times))
     assert all(sample.memory_available_bytes for sample in samples)
-    assert all(sample.power_w is None for sample in samples)
+    assert all(sample.power_w is None or sample.power_w > 0 for sample in samples)
     next_stream: Any = wire.stub.WatchTelemetry(agent_pb2.WatchTelemetryRequest(period_s=1e300))
     idle = codec.from_message(next(next_stream), records.TelemetrySample)
     next_stream.cancel()
@@ -134,7 +134,7 @@ def test_a_stock_client_finds_its_way_by_reflection(shared: tuple[Agent, Wire]) 
     assert done.returncode == 0, done.stderr
     lines = dict(line.split(" ", 1) for line in done.stdout.splitlines())
     assert lines["name"] == "bench"
-    assert lines["backends"] == "fake,onnxruntime"
+    assert lines["backends"].startswith("fake,onnxruntime")
     assert lines["created"] == "True"
     assert float(lines["median_s"]) == pytest.approx(0.0042, rel=0.01)
     assert lines["last"] == "JOB_STATE_COMPLETED"

@@ -340,6 +340,8 @@ def test_an_agent_measures_a_training_step(wire: Wire) -> None:
     result = result_of(_run(wire, _network(), _TRAINING))
     assert result.origin is Origin.MEASURED
     assert result.statistics.min_s > 0.0
+    assert set(result.parts_s) == {"forward", "backward", "update"}
+    assert min(result.parts_s.values()) > 0.0
     assert result.target.backend_version.startswith(torch.__version__)
     assert dict(result.target.options) == {
         "threads": "1",
