@@ -93,7 +93,9 @@ class Task:
     """What is timed, in full; two times compare only where their tasks are equal.
 
     `resolution` (pixels a side) and `classes` are None for a model that is not one of our
-    spaces' image classifiers.
+    spaces' image classifiers. `frozen_stages` counts from the input, the stem first: their
+    parameters are not updated, their batch-norm statistics are; 0 freezes nothing. It is NASOA's
+    number (-1..3) plus one.
     """
 
     kind: TaskKind = TaskKind.INFERENCE
