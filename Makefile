@@ -42,7 +42,7 @@ $(VENV)/.host: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
-	$(PIP) --editable '.[host,onnxruntime,dev]'
+	$(PIP) --editable '.[host,onnxruntime,tvm,dev]'
 	@touch $@ $(VENV)/.host
 
 # The generator stays old: its code runs on its own protobuf and grpcio and on all newer ones.
