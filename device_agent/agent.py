@@ -38,6 +38,7 @@ class Agent:
         clocks: Tells where clocks are held, for the description; whoever made it holds them.
         artifact_limits: Which artifacts it takes and keeps; None: the defaults.
         worker_memory_bytes: What a worker may take; None: 80 % of the machine's memory.
+        native_code: Whether libraries that a host compiled may be run here.
         root: Where the device's files are; another folder than / describes another device.
 
     Raises:
@@ -53,6 +54,7 @@ class Agent:
         clocks: ClockLock | None = None,
         artifact_limits: ArtifactLimits | None = None,
         worker_memory_bytes: int | None = None,
+        native_code: bool = False,
         root: Path = sysfs.ROOT,
     ) -> None:
         if not root.is_dir():
@@ -61,6 +63,7 @@ class Agent:
         self._lock = _own(state)
         self._state = state
         self.root = root
+        self._native_code = native_code
         self._name = name or platform.node()
         self._clocks = clocks
         self._probed: tuple[records.BackendInfo, ...] | None = None
@@ -169,7 +172,8 @@ class Agent:
             target=target,
             origin=info.origin,
             artifact=artifact,
-            state=self._state / "backends" / info.name,
+            state=self._state / "tuning",
+            native_code=self._native_code,
         )
 
     def _backends(self) -> tuple[records.BackendInfo, ...]:

@@ -70,6 +70,7 @@ def _serve(options: argparse.Namespace) -> int:
         clocks=clocks,
         artifact_limits=_artifact_limits(options),
         worker_memory_bytes=_worker_memory_bytes(options.worker_memory_mb),
+        native_code=options.run_native_code,
         root=options.root,
     )
     (options.state / "address").unlink(missing_ok=True)
@@ -277,6 +278,11 @@ def _add_limits(serve: argparse.ArgumentParser) -> None:
         default=30.0,
         metavar="DAYS",
         help="remove an artifact that was not used for so long (default: 30)",
+    )
+    serve.add_argument(
+        "--run-native-code",
+        action="store_true",
+        help="run libraries that a host compiled for this device: any program, in effect",
     )
     serve.add_argument(
         "--worker-memory-mb",

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _MIN_WARM_UP_S = 0.2
 _GRACE_S = 2.0
+_LAST_ROUND_S = 400.0
 _PARTS_SHARE = 0.1
 _MIN_PARTS_RUNS = 3
 _MAX_PARTS_RUNS = 50
@@ -29,7 +30,8 @@ _MAX_PARTS_RUNS = 50
 class Prepared:
     """What the server found out about a subject before the job ran.
 
-    `state` is the folder where its backend keeps what outlives a job, e.g. tuned schedules.
+    `state` is the folder where its backend keeps what outlives a job, e.g. tuned schedules;
+    `native_code` says whether an artifact that is a compiled library may be run.
     """
 
     subject: Subject
@@ -37,6 +39,7 @@ class Prepared:
     origin: Origin
     artifact: Path
     state: Path | None = None
+    native_code: bool = False
 
 
 class Session:
@@ -82,6 +85,7 @@ class Session:
         self._origin_s: float | None = None
         self._cpu_before_s = 0.0
         self._cpu_s = 0.0
+        self._cancelled = cancelled
         self._worker = WorkerProcess(cancelled)
 
     @property
@@ -100,16 +104,10 @@ class Session:
 
     def load(self) -> None:
         """Have the worker read and check the artifact."""
-        command = worker.load_command(
-            self.prepared.subject,
-            self.prepared.subject.task or self._job.task,
-            dict(self.prepared.target.options),
-            self.prepared.artifact,
-            cpus=self._cpus,
-            state=self.prepared.state,
-        )
         begin_s = time.monotonic()
-        answer = self._worker.ask(command, within_s=self._compile_left_s, what="load")
+        answer = self._worker.ask(
+            self._load_command(self._cpus), within_s=self._compile_left_s, what="load"
+        )
         self._compile_left_s -= time.monotonic() - begin_s
         self.load_s = answer["duration_s"]
 
@@ -119,12 +117,18 @@ class Session:
         return self.prepared.subject.tuning_budget_s
 
     def tune(self) -> None:
-        """Have the backend search for faster code; it has the budget beside the deadlines."""
-        self._worker.ask(
-            worker.tune_command(self.tuning_budget_s),
-            within_s=self.tuning_budget_s + self._job.deadlines.compile_s,
-            what="tuning",
-        )
+        """Have the backend search for faster code; it has the budget beside the deadlines.
+
+        In a worker of its own, on all cores: tuning leaves memory and threads behind.
+        """
+        compile_s = self._job.deadlines.compile_s
+        with WorkerProcess(self._cancelled) as tuner:
+            tuner.ask(self._load_command(()), within_s=compile_s, what="load")
+            tuner.ask(
+                worker.tune_command(self.tuning_budget_s),
+                within_s=self.tuning_budget_s + compile_s + _LAST_ROUND_S,
+                what="tuning",
+            )
 
     def compile(self) -> None:
         """Have the worker make the network ready to run."""
@@ -188,6 +192,17 @@ class Session:
         """Add a window of samples that were taken one by one."""
         samples_s = tuple(sample.sample_s for sample in samples)
         self._keep(samples[0].start_s, samples[-1].end_s, samples[0].loops, samples_s)
+
+    def _load_command(self, cpus: tuple[int, ...]) -> dict[str, Any]:
+        command = worker.load_command(
+            self.prepared.subject,
+            self.prepared.subject.task or self._job.task,
+            dict(self.prepared.target.options),
+            self.prepared.artifact,
+            cpus=cpus,
+            state=self.prepared.state,
+        )
+        return {**command, "native_code": self.prepared.native_code}
 
     def _keep(
         self, start_s: float, end_s: float, loops: int, samples_s: tuple[float, ...]

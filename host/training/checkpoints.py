@@ -5,12 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from boardfront.host.supernet.checkpoint import (
-    Checkpoint,
-    CheckpointError,
-    load_checkpoint,
-    save_checkpoint,
-)
+from boardfront.host.supernet.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -73,12 +68,9 @@ def load_candidate(path: Path, about: Mapping[str, str]) -> TrainedCandidate:
         CheckpointError: The file is damaged, or of another candidate or training.
     """
     held = load_checkpoint(path, dict(about))
-    accuracy = held.settings.get(_ACCURACY)
-    if not isinstance(accuracy, float):
-        raise CheckpointError(path, "no trained candidate: delete it to train anew")
     return TrainedCandidate(
         weights=held.model,
-        accuracy=accuracy,
+        accuracy=float(held.settings[_ACCURACY]),
         losses=tuple(held.losses),
         elapsed_s=held.elapsed_s,
     )

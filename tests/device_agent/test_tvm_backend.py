@@ -140,6 +140,7 @@ def test_outputs_that_onnxruntime_does_not_give_are_a_typed_failure(tmp_path: Pa
     assert _compile(path, None, verify="off")["tuning"] == "untuned"
 
 
+@pytest.mark.slow  # 16 s on two free cores: a round of candidates, and TVM imported five times
 def test_tuned_schedules_are_kept_and_used(model: Path, tmp_path: Path) -> None:
     state = tmp_path / "state"
     with WorkerProcess() as process:
@@ -211,6 +212,7 @@ def test_without_a_folder_nothing_is_tuned(model: Path) -> None:
     assert caught.value.failure.kind is FailureKind.UNSUPPORTED
 
 
+@pytest.mark.slow  # 6 s on two free cores, until the first candidate is built
 def test_a_tuning_that_is_killed_leaves_no_child(model: Path, tmp_path: Path) -> None:
     with WorkerProcess() as process:
         _load(process, model, tmp_path / "state")
