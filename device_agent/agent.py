@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import platform
 import threading
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from typing import IO, TYPE_CHECKING
 
@@ -29,6 +29,19 @@ if TYPE_CHECKING:
 _PROBE_WITHIN_S = 60.0
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WorkerRules:
+    """What workers may do and take.
+
+    Args:
+        memory_bytes: Of one worker; None: 80 % of the machine's memory.
+        native_code: Whether libraries that a host compiled may be run.
+    """
+
+    memory_bytes: int | None = None
+    native_code: bool = False
+
+
 class Agent:
     """Everything one device offers. Thread-safe.
 
@@ -37,8 +50,7 @@ class Agent:
         name: What people call the device; default is its host name.
         clocks: Tells where clocks are held, for the description; whoever made it holds them.
         artifact_limits: Which artifacts it takes and keeps; None: the defaults.
-        worker_memory_bytes: What a worker may take; None: 80 % of the machine's memory.
-        native_code: Whether libraries that a host compiled may be run here.
+        workers: What workers may do and take; None: the defaults.
         root: Where the device's files are; another folder than / describes another device.
 
     Raises:
@@ -53,8 +65,7 @@ class Agent:
         name: str | None = None,
         clocks: ClockLock | None = None,
         artifact_limits: ArtifactLimits | None = None,
-        worker_memory_bytes: int | None = None,
-        native_code: bool = False,
+        workers: WorkerRules | None = None,
         root: Path = sysfs.ROOT,
     ) -> None:
         if not root.is_dir():
@@ -63,14 +74,16 @@ class Agent:
         self._lock = _own(state)
         self._state = state
         self.root = root
-        self._native_code = native_code
+        self._workers = workers or WorkerRules()
         self._name = name or platform.node()
         self._clocks = clocks
         self._probed: tuple[records.BackendInfo, ...] | None = None
         self._probing = threading.Lock()
-        self._worker_memory_bytes = worker_memory_bytes
         self.jobs = JobQueue(
-            state / "jobs", self._prepare, worker_memory_bytes=worker_memory_bytes, root=root
+            state / "jobs",
+            self._prepare,
+            worker_memory_bytes=self._workers.memory_bytes,
+            root=root,
         )
         self.artifacts = ArtifactStore(
             state / "artifacts", limits=artifact_limits, in_use=self.jobs.artifacts_in_use
@@ -173,13 +186,13 @@ class Agent:
             origin=info.origin,
             artifact=artifact,
             state=self._state / "tuning",
-            native_code=self._native_code,
+            native_code=self._workers.native_code,
         )
 
     def _backends(self) -> tuple[records.BackendInfo, ...]:
         with self._probing:
             if self._probed is None:
-                with limits.worker_memory(self._worker_memory_bytes):
+                with limits.worker_memory(self._workers.memory_bytes):
                     self._probed = _probe()
             return self._probed
 

@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _serve(options: argparse.Namespace) -> int:
-    from boardfront.device_agent.agent import Agent
+    from boardfront.device_agent.agent import Agent, WorkerRules
     from boardfront.device_agent.clocks import ClockLock
     from boardfront.device_agent.server import start_server
 
@@ -69,8 +69,10 @@ def _serve(options: argparse.Namespace) -> int:
         name=options.name,
         clocks=clocks,
         artifact_limits=_artifact_limits(options),
-        worker_memory_bytes=_worker_memory_bytes(options.worker_memory_mb),
-        native_code=options.run_native_code,
+        workers=WorkerRules(
+            memory_bytes=_worker_memory_bytes(options.worker_memory_mb),
+            native_code=options.run_native_code,
+        ),
         root=options.root,
     )
     (options.state / "address").unlink(missing_ok=True)
