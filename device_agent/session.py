@@ -169,8 +169,10 @@ class Session:
         if task.kind is TaskKind.INFERENCE:
             return
         share_s = _PARTS_SHARE * self.run_s
-        runs = max(_MIN_PARTS_RUNS, min(_MAX_PARTS_RUNS, round(share_s / self.steady_s)))
-        if 2 * runs * self.steady_s < self.run_left_s:
+        left_s = self.run_left_s + _GRACE_S
+        most = min(_MAX_PARTS_RUNS, int(left_s / self.steady_s / 2))
+        runs = min(most, max(_MIN_PARTS_RUNS, round(share_s / self.steady_s)))
+        if runs >= _MIN_PARTS_RUNS:
             answer = self._ask_run(worker.parts_command(runs), what="run")
             self.parts_s = dict(answer["parts_s"])
 

@@ -27,6 +27,8 @@ from boardfront.host.journal_records import (
     GenerationDone,
     Interrupted,
     Record,
+    ReferenceTimed,
+    Remeasured,
     RunFinished,
     RunStarted,
     RunStatus,
@@ -49,6 +51,7 @@ _LATENCY = Latency(
 _RECORDS: tuple[Record, ...] = (
     RunStarted(experiment_digest="d" * 64, seed=1, time_unix_s=1.5, versions={"pymoo": "0.6.2"}),
     TrainingProgress(epoch=1, epochs=2, loss=2.3, learning_rate=0.1, elapsed_s=3.0),
+    ReferenceTimed(target="laptop", encoding="1111", latency=_LATENCY),
     EstimatorReady(state_id="s1"),
     Evaluation(
         index=0,
@@ -73,6 +76,7 @@ _RECORDS: tuple[Record, ...] = (
         estimator_state_id="s1",
         elapsed_s=0.5,
     ),
+    Remeasured(target="laptop", encoding="0123", latency=_LATENCY),
     GenerationDone(generation=0, front_size=1, hypervolume=0.25),
     Interrupted(reason="SIGTERM", time_unix_s=2.0),
     FinalistMeasured(
