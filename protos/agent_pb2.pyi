@@ -201,6 +201,23 @@ PHASE_COOLING_DOWN: Phase.ValueType  # 4
 PHASE_TUNING: Phase.ValueType  # 5
 global___Phase = Phase
 
+class _LeaseState:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _LeaseStateEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_LeaseState.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    LEASE_STATE_UNSPECIFIED: _LeaseState.ValueType  # 0
+    LEASE_STATE_HELD: _LeaseState.ValueType  # 1
+    LEASE_STATE_WAITING: _LeaseState.ValueType  # 2
+
+class LeaseState(_LeaseState, metaclass=_LeaseStateEnumTypeWrapper): ...
+
+LEASE_STATE_UNSPECIFIED: LeaseState.ValueType  # 0
+LEASE_STATE_HELD: LeaseState.ValueType  # 1
+LEASE_STATE_WAITING: LeaseState.ValueType  # 2
+global___LeaseState = LeaseState
+
 @typing.final
 class DescribeRequest(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
@@ -1640,3 +1657,297 @@ class TelemetrySample(google.protobuf.message.Message):
     def WhichOneof(self, oneof_group: typing.Literal["_throttle_events", b"_throttle_events"]) -> typing.Literal["throttle_events"] | None: ...
 
 global___TelemetrySample = TelemetrySample
+
+@typing.final
+class AcquireLeaseRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    LEASE_ID_FIELD_NUMBER: builtins.int
+    HOLDER_FIELD_NUMBER: builtins.int
+    PRIORITY_FIELD_NUMBER: builtins.int
+    DURATION_S_FIELD_NUMBER: builtins.int
+    lease_id: builtins.str
+    """Of the client's choosing, one a run; nobody else can guess it."""
+    holder: builtins.str
+    """For people, e.g. "anna@workstation, run spos-3". A client certificate's name is put before it."""
+    priority: builtins.int
+    """Higher is served first; a holder is never driven out."""
+    duration_s: builtins.float
+    """Without another call for so long the lease, or the place in the queue, is lost."""
+    def __init__(
+        self,
+        *,
+        lease_id: builtins.str = ...,
+        holder: builtins.str = ...,
+        priority: builtins.int = ...,
+        duration_s: builtins.float = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["duration_s", b"duration_s", "holder", b"holder", "lease_id", b"lease_id", "priority", b"priority"]) -> None: ...
+
+global___AcquireLeaseRequest = AcquireLeaseRequest
+
+@typing.final
+class AcquireLeaseReply(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    STATE_FIELD_NUMBER: builtins.int
+    FENCING_TOKEN_FIELD_NUMBER: builtins.int
+    EXPIRES_IN_S_FIELD_NUMBER: builtins.int
+    POSITION_FIELD_NUMBER: builtins.int
+    STATUS_FIELD_NUMBER: builtins.int
+    state: global___LeaseState.ValueType
+    fencing_token: builtins.int
+    """Goes into the jobs submitted under the lease; grows with every lease of this agent. 0: waiting."""
+    expires_in_s: builtins.float
+    position: builtins.int
+    """How many are served before; 0 when held."""
+    @property
+    def status(self) -> global___LeaseStatus: ...
+    def __init__(
+        self,
+        *,
+        state: global___LeaseState.ValueType = ...,
+        fencing_token: builtins.int = ...,
+        expires_in_s: builtins.float = ...,
+        position: builtins.int = ...,
+        status: global___LeaseStatus | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["status", b"status"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["expires_in_s", b"expires_in_s", "fencing_token", b"fencing_token", "position", b"position", "state", b"state", "status", b"status"]) -> None: ...
+
+global___AcquireLeaseReply = AcquireLeaseReply
+
+@typing.final
+class ReleaseLeaseRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    LEASE_ID_FIELD_NUMBER: builtins.int
+    lease_id: builtins.str
+    def __init__(
+        self,
+        *,
+        lease_id: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["lease_id", b"lease_id"]) -> None: ...
+
+global___ReleaseLeaseRequest = ReleaseLeaseRequest
+
+@typing.final
+class ReleaseLeaseReply(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+
+global___ReleaseLeaseReply = ReleaseLeaseReply
+
+@typing.final
+class ShowLeaseRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+
+global___ShowLeaseRequest = ShowLeaseRequest
+
+@typing.final
+class LeaseStatus(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    HOLDER_FIELD_NUMBER: builtins.int
+    WAITING_FIELD_NUMBER: builtins.int
+    @property
+    def holder(self) -> global___LeaseParty: ...
+    @property
+    def waiting(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___LeaseParty]:
+        """In the order in which they will be served."""
+
+    def __init__(
+        self,
+        *,
+        holder: global___LeaseParty | None = ...,
+        waiting: collections.abc.Iterable[global___LeaseParty] | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_holder", b"_holder", "holder", b"holder"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_holder", b"_holder", "holder", b"holder", "waiting", b"waiting"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_holder", b"_holder"]) -> typing.Literal["holder"] | None: ...
+
+global___LeaseStatus = LeaseStatus
+
+@typing.final
+class LeaseParty(google.protobuf.message.Message):
+    """Holds a lease or waits for one."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: builtins.int
+    PRIORITY_FIELD_NUMBER: builtins.int
+    SINCE_S_FIELD_NUMBER: builtins.int
+    EXPIRES_IN_S_FIELD_NUMBER: builtins.int
+    name: builtins.str
+    priority: builtins.int
+    since_s: builtins.float
+    """Since it holds, or waits."""
+    expires_in_s: builtins.float
+    def __init__(
+        self,
+        *,
+        name: builtins.str = ...,
+        priority: builtins.int = ...,
+        since_s: builtins.float = ...,
+        expires_in_s: builtins.float = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["expires_in_s", b"expires_in_s", "name", b"name", "priority", b"priority", "since_s", b"since_s"]) -> None: ...
+
+global___LeaseParty = LeaseParty
+
+@typing.final
+class RequestCertificateRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+
+global___RequestCertificateRequest = RequestCertificateRequest
+
+@typing.final
+class RequestCertificateReply(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    REQUEST_PEM_FIELD_NUMBER: builtins.int
+    request_pem: builtins.bytes
+    def __init__(
+        self,
+        *,
+        request_pem: builtins.bytes = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["request_pem", b"request_pem"]) -> None: ...
+
+global___RequestCertificateReply = RequestCertificateReply
+
+@typing.final
+class InstallCertificateRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    CERTIFICATE_PEM_FIELD_NUMBER: builtins.int
+    AUTHORITY_PEM_FIELD_NUMBER: builtins.int
+    certificate_pem: builtins.bytes
+    authority_pem: builtins.bytes
+    """The authority whose client certificates are accepted."""
+    def __init__(
+        self,
+        *,
+        certificate_pem: builtins.bytes = ...,
+        authority_pem: builtins.bytes = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["authority_pem", b"authority_pem", "certificate_pem", b"certificate_pem"]) -> None: ...
+
+global___InstallCertificateRequest = InstallCertificateRequest
+
+@typing.final
+class InstallCertificateReply(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+
+global___InstallCertificateReply = InstallCertificateReply
+
+@typing.final
+class SetRevokedRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    SERIALS_FIELD_NUMBER: builtins.int
+    @property
+    def serials(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Serial numbers in hexadecimal; the whole list, not an addition to it."""
+
+    def __init__(
+        self,
+        *,
+        serials: collections.abc.Iterable[builtins.str] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["serials", b"serials"]) -> None: ...
+
+global___SetRevokedRequest = SetRevokedRequest
+
+@typing.final
+class SetRevokedReply(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+
+global___SetRevokedReply = SetRevokedReply
+
+@typing.final
+class BeginEnrolmentRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    SECRET_FIELD_NUMBER: builtins.int
+    secret: builtins.bytes
+    def __init__(
+        self,
+        *,
+        secret: builtins.bytes = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["secret", b"secret"]) -> None: ...
+
+global___BeginEnrolmentRequest = BeginEnrolmentRequest
+
+@typing.final
+class BeginEnrolmentReply(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    DEVICE_ID_FIELD_NUMBER: builtins.int
+    NAME_FIELD_NUMBER: builtins.int
+    REQUEST_PEM_FIELD_NUMBER: builtins.int
+    device_id: builtins.str
+    name: builtins.str
+    request_pem: builtins.bytes
+    def __init__(
+        self,
+        *,
+        device_id: builtins.str = ...,
+        name: builtins.str = ...,
+        request_pem: builtins.bytes = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["device_id", b"device_id", "name", b"name", "request_pem", b"request_pem"]) -> None: ...
+
+global___BeginEnrolmentReply = BeginEnrolmentReply
+
+@typing.final
+class FinishEnrolmentRequest(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    SECRET_FIELD_NUMBER: builtins.int
+    CERTIFICATE_PEM_FIELD_NUMBER: builtins.int
+    AUTHORITY_PEM_FIELD_NUMBER: builtins.int
+    secret: builtins.bytes
+    certificate_pem: builtins.bytes
+    authority_pem: builtins.bytes
+    def __init__(
+        self,
+        *,
+        secret: builtins.bytes = ...,
+        certificate_pem: builtins.bytes = ...,
+        authority_pem: builtins.bytes = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["authority_pem", b"authority_pem", "certificate_pem", b"certificate_pem", "secret", b"secret"]) -> None: ...
+
+global___FinishEnrolmentRequest = FinishEnrolmentRequest
+
+@typing.final
+class FinishEnrolmentReply(google.protobuf.message.Message):
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+
+global___FinishEnrolmentReply = FinishEnrolmentReply

@@ -74,6 +74,36 @@ class AgentStub(object):
                 request_serializer=boardfront_dot_protos_dot_agent__pb2.WatchTelemetryRequest.SerializeToString,
                 response_deserializer=boardfront_dot_protos_dot_agent__pb2.TelemetrySample.FromString,
                 _registered_method=True)
+        self.AcquireLease = channel.unary_unary(
+                '/boardfront.v1.Agent/AcquireLease',
+                request_serializer=boardfront_dot_protos_dot_agent__pb2.AcquireLeaseRequest.SerializeToString,
+                response_deserializer=boardfront_dot_protos_dot_agent__pb2.AcquireLeaseReply.FromString,
+                _registered_method=True)
+        self.ReleaseLease = channel.unary_unary(
+                '/boardfront.v1.Agent/ReleaseLease',
+                request_serializer=boardfront_dot_protos_dot_agent__pb2.ReleaseLeaseRequest.SerializeToString,
+                response_deserializer=boardfront_dot_protos_dot_agent__pb2.ReleaseLeaseReply.FromString,
+                _registered_method=True)
+        self.ShowLease = channel.unary_unary(
+                '/boardfront.v1.Agent/ShowLease',
+                request_serializer=boardfront_dot_protos_dot_agent__pb2.ShowLeaseRequest.SerializeToString,
+                response_deserializer=boardfront_dot_protos_dot_agent__pb2.LeaseStatus.FromString,
+                _registered_method=True)
+        self.RequestCertificate = channel.unary_unary(
+                '/boardfront.v1.Agent/RequestCertificate',
+                request_serializer=boardfront_dot_protos_dot_agent__pb2.RequestCertificateRequest.SerializeToString,
+                response_deserializer=boardfront_dot_protos_dot_agent__pb2.RequestCertificateReply.FromString,
+                _registered_method=True)
+        self.InstallCertificate = channel.unary_unary(
+                '/boardfront.v1.Agent/InstallCertificate',
+                request_serializer=boardfront_dot_protos_dot_agent__pb2.InstallCertificateRequest.SerializeToString,
+                response_deserializer=boardfront_dot_protos_dot_agent__pb2.InstallCertificateReply.FromString,
+                _registered_method=True)
+        self.SetRevoked = channel.unary_unary(
+                '/boardfront.v1.Agent/SetRevoked',
+                request_serializer=boardfront_dot_protos_dot_agent__pb2.SetRevokedRequest.SerializeToString,
+                response_deserializer=boardfront_dot_protos_dot_agent__pb2.SetRevokedReply.FromString,
+                _registered_method=True)
 
 
 class AgentServicer(object):
@@ -138,6 +168,49 @@ class AgentServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def AcquireLease(self, request, context):
+        """Ask for the device, wait in its queue, or renew: all three are this call with the same
+        lease_id, to be repeated well within `duration_s`; whoever falls silent loses lease or place.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReleaseLease(self, request, context):
+        """Give the device, or the place in its queue, back. Unknown ids are no error.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ShowLease(self, request, context):
+        """Who holds the device, and who waits.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RequestCertificate(self, request, context):
+        """Make a new key and return the request for its certificate; the key stays on the device.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def InstallCertificate(self, request, context):
+        """Use the certificate that answers the last request from now on.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetRevoked(self, request, context):
+        """Refuse these client certificates from now on. For administrators' certificates only.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AgentServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -180,6 +253,36 @@ def add_AgentServicer_to_server(servicer, server):
                     servicer.WatchTelemetry,
                     request_deserializer=boardfront_dot_protos_dot_agent__pb2.WatchTelemetryRequest.FromString,
                     response_serializer=boardfront_dot_protos_dot_agent__pb2.TelemetrySample.SerializeToString,
+            ),
+            'AcquireLease': grpc.unary_unary_rpc_method_handler(
+                    servicer.AcquireLease,
+                    request_deserializer=boardfront_dot_protos_dot_agent__pb2.AcquireLeaseRequest.FromString,
+                    response_serializer=boardfront_dot_protos_dot_agent__pb2.AcquireLeaseReply.SerializeToString,
+            ),
+            'ReleaseLease': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReleaseLease,
+                    request_deserializer=boardfront_dot_protos_dot_agent__pb2.ReleaseLeaseRequest.FromString,
+                    response_serializer=boardfront_dot_protos_dot_agent__pb2.ReleaseLeaseReply.SerializeToString,
+            ),
+            'ShowLease': grpc.unary_unary_rpc_method_handler(
+                    servicer.ShowLease,
+                    request_deserializer=boardfront_dot_protos_dot_agent__pb2.ShowLeaseRequest.FromString,
+                    response_serializer=boardfront_dot_protos_dot_agent__pb2.LeaseStatus.SerializeToString,
+            ),
+            'RequestCertificate': grpc.unary_unary_rpc_method_handler(
+                    servicer.RequestCertificate,
+                    request_deserializer=boardfront_dot_protos_dot_agent__pb2.RequestCertificateRequest.FromString,
+                    response_serializer=boardfront_dot_protos_dot_agent__pb2.RequestCertificateReply.SerializeToString,
+            ),
+            'InstallCertificate': grpc.unary_unary_rpc_method_handler(
+                    servicer.InstallCertificate,
+                    request_deserializer=boardfront_dot_protos_dot_agent__pb2.InstallCertificateRequest.FromString,
+                    response_serializer=boardfront_dot_protos_dot_agent__pb2.InstallCertificateReply.SerializeToString,
+            ),
+            'SetRevoked': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetRevoked,
+                    request_deserializer=boardfront_dot_protos_dot_agent__pb2.SetRevokedRequest.FromString,
+                    response_serializer=boardfront_dot_protos_dot_agent__pb2.SetRevokedReply.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -398,6 +501,289 @@ class Agent(object):
             '/boardfront.v1.Agent/WatchTelemetry',
             boardfront_dot_protos_dot_agent__pb2.WatchTelemetryRequest.SerializeToString,
             boardfront_dot_protos_dot_agent__pb2.TelemetrySample.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AcquireLease(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/boardfront.v1.Agent/AcquireLease',
+            boardfront_dot_protos_dot_agent__pb2.AcquireLeaseRequest.SerializeToString,
+            boardfront_dot_protos_dot_agent__pb2.AcquireLeaseReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReleaseLease(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/boardfront.v1.Agent/ReleaseLease',
+            boardfront_dot_protos_dot_agent__pb2.ReleaseLeaseRequest.SerializeToString,
+            boardfront_dot_protos_dot_agent__pb2.ReleaseLeaseReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ShowLease(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/boardfront.v1.Agent/ShowLease',
+            boardfront_dot_protos_dot_agent__pb2.ShowLeaseRequest.SerializeToString,
+            boardfront_dot_protos_dot_agent__pb2.LeaseStatus.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RequestCertificate(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/boardfront.v1.Agent/RequestCertificate',
+            boardfront_dot_protos_dot_agent__pb2.RequestCertificateRequest.SerializeToString,
+            boardfront_dot_protos_dot_agent__pb2.RequestCertificateReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def InstallCertificate(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/boardfront.v1.Agent/InstallCertificate',
+            boardfront_dot_protos_dot_agent__pb2.InstallCertificateRequest.SerializeToString,
+            boardfront_dot_protos_dot_agent__pb2.InstallCertificateReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetRevoked(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/boardfront.v1.Agent/SetRevoked',
+            boardfront_dot_protos_dot_agent__pb2.SetRevokedRequest.SerializeToString,
+            boardfront_dot_protos_dot_agent__pb2.SetRevokedReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+
+class EnrolmentStub(object):
+    """Served only while a device waits to be enrolled, over TLS with a key that lasts no longer; its
+    certificate's fingerprint is part of the token that a person carries from device to host.
+    """
+
+    def __init__(self, channel):
+        """Constructor.
+
+        Args:
+            channel: A grpc.Channel.
+        """
+        self.BeginEnrolment = channel.unary_unary(
+                '/boardfront.v1.Enrolment/BeginEnrolment',
+                request_serializer=boardfront_dot_protos_dot_agent__pb2.BeginEnrolmentRequest.SerializeToString,
+                response_deserializer=boardfront_dot_protos_dot_agent__pb2.BeginEnrolmentReply.FromString,
+                _registered_method=True)
+        self.FinishEnrolment = channel.unary_unary(
+                '/boardfront.v1.Enrolment/FinishEnrolment',
+                request_serializer=boardfront_dot_protos_dot_agent__pb2.FinishEnrolmentRequest.SerializeToString,
+                response_deserializer=boardfront_dot_protos_dot_agent__pb2.FinishEnrolmentReply.FromString,
+                _registered_method=True)
+
+
+class EnrolmentServicer(object):
+    """Served only while a device waits to be enrolled, over TLS with a key that lasts no longer; its
+    certificate's fingerprint is part of the token that a person carries from device to host.
+    """
+
+    def BeginEnrolment(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def FinishEnrolment(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+
+def add_EnrolmentServicer_to_server(servicer, server):
+    rpc_method_handlers = {
+            'BeginEnrolment': grpc.unary_unary_rpc_method_handler(
+                    servicer.BeginEnrolment,
+                    request_deserializer=boardfront_dot_protos_dot_agent__pb2.BeginEnrolmentRequest.FromString,
+                    response_serializer=boardfront_dot_protos_dot_agent__pb2.BeginEnrolmentReply.SerializeToString,
+            ),
+            'FinishEnrolment': grpc.unary_unary_rpc_method_handler(
+                    servicer.FinishEnrolment,
+                    request_deserializer=boardfront_dot_protos_dot_agent__pb2.FinishEnrolmentRequest.FromString,
+                    response_serializer=boardfront_dot_protos_dot_agent__pb2.FinishEnrolmentReply.SerializeToString,
+            ),
+    }
+    generic_handler = grpc.method_handlers_generic_handler(
+            'boardfront.v1.Enrolment', rpc_method_handlers)
+    server.add_generic_rpc_handlers((generic_handler,))
+    server.add_registered_method_handlers('boardfront.v1.Enrolment', rpc_method_handlers)
+
+
+ # This class is part of an EXPERIMENTAL API.
+class Enrolment(object):
+    """Served only while a device waits to be enrolled, over TLS with a key that lasts no longer; its
+    certificate's fingerprint is part of the token that a person carries from device to host.
+    """
+
+    @staticmethod
+    def BeginEnrolment(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/boardfront.v1.Enrolment/BeginEnrolment',
+            boardfront_dot_protos_dot_agent__pb2.BeginEnrolmentRequest.SerializeToString,
+            boardfront_dot_protos_dot_agent__pb2.BeginEnrolmentReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FinishEnrolment(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/boardfront.v1.Enrolment/FinishEnrolment',
+            boardfront_dot_protos_dot_agent__pb2.FinishEnrolmentRequest.SerializeToString,
+            boardfront_dot_protos_dot_agent__pb2.FinishEnrolmentReply.FromString,
             options,
             channel_credentials,
             insecure,

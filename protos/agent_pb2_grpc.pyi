@@ -79,6 +79,44 @@ class AgentStub:
     ]
     """The device's state, sampled every `period_s` until the client hangs up."""
 
+    AcquireLease: grpc.UnaryUnaryMultiCallable[
+        boardfront.protos.agent_pb2.AcquireLeaseRequest,
+        boardfront.protos.agent_pb2.AcquireLeaseReply,
+    ]
+    """Ask for the device, wait in its queue, or renew: all three are this call with the same
+    lease_id, to be repeated well within `duration_s`; whoever falls silent loses lease or place.
+    """
+
+    ReleaseLease: grpc.UnaryUnaryMultiCallable[
+        boardfront.protos.agent_pb2.ReleaseLeaseRequest,
+        boardfront.protos.agent_pb2.ReleaseLeaseReply,
+    ]
+    """Give the device, or the place in its queue, back. Unknown ids are no error."""
+
+    ShowLease: grpc.UnaryUnaryMultiCallable[
+        boardfront.protos.agent_pb2.ShowLeaseRequest,
+        boardfront.protos.agent_pb2.LeaseStatus,
+    ]
+    """Who holds the device, and who waits."""
+
+    RequestCertificate: grpc.UnaryUnaryMultiCallable[
+        boardfront.protos.agent_pb2.RequestCertificateRequest,
+        boardfront.protos.agent_pb2.RequestCertificateReply,
+    ]
+    """Make a new key and return the request for its certificate; the key stays on the device."""
+
+    InstallCertificate: grpc.UnaryUnaryMultiCallable[
+        boardfront.protos.agent_pb2.InstallCertificateRequest,
+        boardfront.protos.agent_pb2.InstallCertificateReply,
+    ]
+    """Use the certificate that answers the last request from now on."""
+
+    SetRevoked: grpc.UnaryUnaryMultiCallable[
+        boardfront.protos.agent_pb2.SetRevokedRequest,
+        boardfront.protos.agent_pb2.SetRevokedReply,
+    ]
+    """Refuse these client certificates from now on. For administrators' certificates only."""
+
 class AgentAsyncStub:
     Describe: grpc.aio.UnaryUnaryMultiCallable[
         boardfront.protos.agent_pb2.DescribeRequest,
@@ -133,6 +171,44 @@ class AgentAsyncStub:
         boardfront.protos.agent_pb2.TelemetrySample,
     ]
     """The device's state, sampled every `period_s` until the client hangs up."""
+
+    AcquireLease: grpc.aio.UnaryUnaryMultiCallable[
+        boardfront.protos.agent_pb2.AcquireLeaseRequest,
+        boardfront.protos.agent_pb2.AcquireLeaseReply,
+    ]
+    """Ask for the device, wait in its queue, or renew: all three are this call with the same
+    lease_id, to be repeated well within `duration_s`; whoever falls silent loses lease or place.
+    """
+
+    ReleaseLease: grpc.aio.UnaryUnaryMultiCallable[
+        boardfront.protos.agent_pb2.ReleaseLeaseRequest,
+        boardfront.protos.agent_pb2.ReleaseLeaseReply,
+    ]
+    """Give the device, or the place in its queue, back. Unknown ids are no error."""
+
+    ShowLease: grpc.aio.UnaryUnaryMultiCallable[
+        boardfront.protos.agent_pb2.ShowLeaseRequest,
+        boardfront.protos.agent_pb2.LeaseStatus,
+    ]
+    """Who holds the device, and who waits."""
+
+    RequestCertificate: grpc.aio.UnaryUnaryMultiCallable[
+        boardfront.protos.agent_pb2.RequestCertificateRequest,
+        boardfront.protos.agent_pb2.RequestCertificateReply,
+    ]
+    """Make a new key and return the request for its certificate; the key stays on the device."""
+
+    InstallCertificate: grpc.aio.UnaryUnaryMultiCallable[
+        boardfront.protos.agent_pb2.InstallCertificateRequest,
+        boardfront.protos.agent_pb2.InstallCertificateReply,
+    ]
+    """Use the certificate that answers the last request from now on."""
+
+    SetRevoked: grpc.aio.UnaryUnaryMultiCallable[
+        boardfront.protos.agent_pb2.SetRevokedRequest,
+        boardfront.protos.agent_pb2.SetRevokedReply,
+    ]
+    """Refuse these client certificates from now on. For administrators' certificates only."""
 
 class AgentServicer(metaclass=abc.ABCMeta):
     @abc.abstractmethod
@@ -205,4 +281,106 @@ class AgentServicer(metaclass=abc.ABCMeta):
     ) -> typing.Union[collections.abc.Iterator[boardfront.protos.agent_pb2.TelemetrySample], collections.abc.AsyncIterator[boardfront.protos.agent_pb2.TelemetrySample]]:
         """The device's state, sampled every `period_s` until the client hangs up."""
 
+    @abc.abstractmethod
+    def AcquireLease(
+        self,
+        request: boardfront.protos.agent_pb2.AcquireLeaseRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[boardfront.protos.agent_pb2.AcquireLeaseReply, collections.abc.Awaitable[boardfront.protos.agent_pb2.AcquireLeaseReply]]:
+        """Ask for the device, wait in its queue, or renew: all three are this call with the same
+        lease_id, to be repeated well within `duration_s`; whoever falls silent loses lease or place.
+        """
+
+    @abc.abstractmethod
+    def ReleaseLease(
+        self,
+        request: boardfront.protos.agent_pb2.ReleaseLeaseRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[boardfront.protos.agent_pb2.ReleaseLeaseReply, collections.abc.Awaitable[boardfront.protos.agent_pb2.ReleaseLeaseReply]]:
+        """Give the device, or the place in its queue, back. Unknown ids are no error."""
+
+    @abc.abstractmethod
+    def ShowLease(
+        self,
+        request: boardfront.protos.agent_pb2.ShowLeaseRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[boardfront.protos.agent_pb2.LeaseStatus, collections.abc.Awaitable[boardfront.protos.agent_pb2.LeaseStatus]]:
+        """Who holds the device, and who waits."""
+
+    @abc.abstractmethod
+    def RequestCertificate(
+        self,
+        request: boardfront.protos.agent_pb2.RequestCertificateRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[boardfront.protos.agent_pb2.RequestCertificateReply, collections.abc.Awaitable[boardfront.protos.agent_pb2.RequestCertificateReply]]:
+        """Make a new key and return the request for its certificate; the key stays on the device."""
+
+    @abc.abstractmethod
+    def InstallCertificate(
+        self,
+        request: boardfront.protos.agent_pb2.InstallCertificateRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[boardfront.protos.agent_pb2.InstallCertificateReply, collections.abc.Awaitable[boardfront.protos.agent_pb2.InstallCertificateReply]]:
+        """Use the certificate that answers the last request from now on."""
+
+    @abc.abstractmethod
+    def SetRevoked(
+        self,
+        request: boardfront.protos.agent_pb2.SetRevokedRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[boardfront.protos.agent_pb2.SetRevokedReply, collections.abc.Awaitable[boardfront.protos.agent_pb2.SetRevokedReply]]:
+        """Refuse these client certificates from now on. For administrators' certificates only."""
+
 def add_AgentServicer_to_server(servicer: AgentServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...
+
+class EnrolmentStub:
+    """Served only while a device waits to be enrolled, over TLS with a key that lasts no longer; its
+    certificate's fingerprint is part of the token that a person carries from device to host.
+    """
+
+    def __init__(self, channel: typing.Union[grpc.Channel, grpc.aio.Channel]) -> None: ...
+    BeginEnrolment: grpc.UnaryUnaryMultiCallable[
+        boardfront.protos.agent_pb2.BeginEnrolmentRequest,
+        boardfront.protos.agent_pb2.BeginEnrolmentReply,
+    ]
+
+    FinishEnrolment: grpc.UnaryUnaryMultiCallable[
+        boardfront.protos.agent_pb2.FinishEnrolmentRequest,
+        boardfront.protos.agent_pb2.FinishEnrolmentReply,
+    ]
+
+class EnrolmentAsyncStub:
+    """Served only while a device waits to be enrolled, over TLS with a key that lasts no longer; its
+    certificate's fingerprint is part of the token that a person carries from device to host.
+    """
+
+    BeginEnrolment: grpc.aio.UnaryUnaryMultiCallable[
+        boardfront.protos.agent_pb2.BeginEnrolmentRequest,
+        boardfront.protos.agent_pb2.BeginEnrolmentReply,
+    ]
+
+    FinishEnrolment: grpc.aio.UnaryUnaryMultiCallable[
+        boardfront.protos.agent_pb2.FinishEnrolmentRequest,
+        boardfront.protos.agent_pb2.FinishEnrolmentReply,
+    ]
+
+class EnrolmentServicer(metaclass=abc.ABCMeta):
+    """Served only while a device waits to be enrolled, over TLS with a key that lasts no longer; its
+    certificate's fingerprint is part of the token that a person carries from device to host.
+    """
+
+    @abc.abstractmethod
+    def BeginEnrolment(
+        self,
+        request: boardfront.protos.agent_pb2.BeginEnrolmentRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[boardfront.protos.agent_pb2.BeginEnrolmentReply, collections.abc.Awaitable[boardfront.protos.agent_pb2.BeginEnrolmentReply]]: ...
+
+    @abc.abstractmethod
+    def FinishEnrolment(
+        self,
+        request: boardfront.protos.agent_pb2.FinishEnrolmentRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[boardfront.protos.agent_pb2.FinishEnrolmentReply, collections.abc.Awaitable[boardfront.protos.agent_pb2.FinishEnrolmentReply]]: ...
+
+def add_EnrolmentServicer_to_server(servicer: EnrolmentServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

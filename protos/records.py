@@ -566,3 +566,72 @@ class TelemetrySample:
     throttle_events: int | None = None
     cooling_state: int | None = None
     steal_fraction: float | None = None
+
+
+class LeaseState(enum.Enum):
+    """Whether a client holds the device."""
+
+    HELD = "held"
+    WAITING = "waiting"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LeaseParty:
+    """Somebody who holds a lease or waits for one.
+
+    Args:
+        name: For people.
+        priority: Higher is served first.
+        since_s: For how long it has held, or waited.
+        expires_in_s: When it loses lease or place, if nothing is heard of it until then.
+    """
+
+    name: str
+    priority: int
+    since_s: float
+    expires_in_s: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LeaseStatus:
+    """Who holds a device, and who waits, in the order in which they will be served."""
+
+    holder: LeaseParty | None = None
+    waiting: tuple[LeaseParty, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AcquireLeaseRequest:
+    """Asks for a device, or renews its lease or place in the queue.
+
+    Args:
+        lease_id: Of the client's choosing, one a run; nobody else can guess it.
+        holder: For people, e.g. "anna@workstation, run spos-3".
+        priority: Higher is served first; a holder is never driven out.
+        duration_s: Without another call for so long the lease, or the place, is lost.
+    """
+
+    lease_id: str
+    holder: str
+    priority: int = 0
+    duration_s: float = 30.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AcquireLeaseReply:
+    """Answers a request for a lease.
+
+    Args:
+        state: Whether the client holds the device now.
+        fencing_token: Goes into the jobs submitted under the lease; grows with every lease of
+            the agent; 0 while waiting.
+        expires_in_s: When it is lost without another call.
+        position: How many are served before; 0 when held.
+        status: Who else is there.
+    """
+
+    state: LeaseState
+    fencing_token: int
+    expires_in_s: float
+    position: int
+    status: LeaseStatus
