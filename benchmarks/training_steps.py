@@ -1,12 +1,15 @@
 """Inference and training steps of ET-NAS and ResNet on one device, by backend.
 
-Every network at one batch and resolution: inference by onnxruntime and torch, a training step by
-torch, and the same step as a portable graph by onnxruntime. Printed: the times with their
-verdicts, the ratio of step to inference, and the Spearman correlation between the order of
-torch's steps and the graph's.
+Every network at one batch and resolution: inference by onnxruntime, torch and tvm (untuned), a
+training step by torch, and the same step as a portable graph by onnxruntime. Each is sampled in
+turn, run by run, with one of the networks (`--reference`) at the same task on the same backend, so
+that a machine whose level wanders still gives an order: a time is the ratio to the reference times
+the reference's median over the whole column. Printed: the times with the half width of the ratio's
+95 % interval and its verdict, the ratio of step to inference, and the Spearman correlation between
+the order of torch's steps and the graph's.
 
-Usage: python benchmarks/training_steps.py [--networks A B C R18 R34 R50] [--batch 8]
-       [--resolution 64] [--duration 1] [--json]
+Usage: python benchmarks/training_steps.py [--networks A B C R18 R34 R50] [--reference R18]
+       [--batch 4] [--resolution 64] [--duration 1] [--without tvm] [--json]
 """
 
 from __future__ import annotations
@@ -15,27 +18,33 @@ import argparse
 import csv
 import json
 import sys
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING
 
 from bench import local_measurer
 from scipy.stats import spearmanr
 
 from boardfront.host.networks import NetworkChoice, TaskChoice, read_network
-from boardfront.latency_models.base import TimeRequest
+from boardfront.latency_models.base import ReferenceModel, TimeRequest
 from boardfront.protos.records import Deadlines, Precision, TaskKind
 
 if TYPE_CHECKING:
     from boardfront.host.fleet.measurer import DeviceMeasurer
 
+    Column = tuple[str, TaskKind]
+
 PUBLISHED = Path(__file__).parents[1] / "tests/search/spaces/etnas_published.csv"
 
 COLUMNS = (
     ("onnxruntime", TaskKind.INFERENCE),
+    ("tvm", TaskKind.INFERENCE),
     ("torch", TaskKind.INFERENCE),
     ("torch", TaskKind.TRAINING_STEP),
     ("onnxruntime", TaskKind.TRAINING_STEP_GRAPH),
 )
+INFERENCE, STEP, GRAPH = COLUMNS[2:]
 RESNETS = {
     "R18": "020-_64_11-21-21-21",
     "R34": "020-_64_111-2111-211111-211",
@@ -43,32 +52,54 @@ RESNETS = {
 }
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Cell:
+    """One network's time in one column."""
+
+    network: str
+    backend: str
+    task: str
+    time_s: float
+    relative_half_width: float
+    verdict: str
+
+    @property
+    def shown(self) -> str:
+        """The time for people."""
+        width = f"+-{self.relative_half_width:.1%}"
+        return f"{self.time_s * 1e3:.1f} ms {width} {self.verdict}"
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--networks", nargs="+", default=[*"ABCDEF", *RESNETS])
-    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--reference", default="R18")
+    parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--resolution", type=int, default=64)
     parser.add_argument("--duration", type=float, default=1.0)
+    parser.add_argument("--without", nargs="*", default=[], metavar="BACKEND")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    encodings = {**published(), **RESNETS}
-    rows = []
+    columns = [column for column in COLUMNS if column[0] not in options.without]
     with local_measurer() as measurer:
-        for name in options.networks:
-            rows.append(measure(measurer, name, encodings[name], options))
-            sys.stderr.write(f"{name} done\n")
+        table = {column: measure(measurer, column, options) for column in columns}
     if options.json:
-        print(json.dumps(rows))
+        print(json.dumps([asdict(cell) for cells in table.values() for cell in cells]))
         return 0
-    print("network  " + "  ".join(f"{b} {k.value:<20}" for b, k in COLUMNS) + "  step/inference")
-    for row in rows:
-        times = "  ".join(f"{row['times'][i]['shown']:>26}" for i in range(len(COLUMNS)))
-        print(f"{row['network']:<8} {times}  {row['step_over_inference']:.2f}")
-    torch_s = [row["times"][2]["median_s"] for row in rows]
-    graph_s = [row["times"][3]["median_s"] for row in rows]
-    if len(rows) > 2:
-        print(f"Spearman of steps, torch against graph: {spearmanr(torch_s, graph_s)[0]:.3f}")
+    show(table, options.networks)
     return 0
+
+
+def show(table: dict[Column, list[Cell]], networks: list[str]) -> None:
+    print("network  " + "  ".join(f"{b + ' ' + k.value:>31}" for b, k in table) + "  step/inf.")
+    step, inference = table[STEP], table[INFERENCE]
+    for index, name in enumerate(networks):
+        times = "  ".join(f"{cells[index].shown:>31}" for cells in table.values())
+        ratio = f"{step[index].time_s / inference[index].time_s:.2f}"
+        print(f"{name:<8} {times}  {ratio:>9}")
+    if len(networks) > 2:
+        both = [[cell.time_s for cell in table[column]] for column in (STEP, GRAPH)]
+        print(f"Spearman of steps, torch against graph: {spearmanr(*both)[0]:.3f}")
 
 
 def published() -> dict[str, str]:
@@ -77,48 +108,60 @@ def published() -> dict[str, str]:
         return {row["model"].rpartition("-")[2]: row["encoding"] for row in csv.DictReader(file)}
 
 
-def measure(
-    measurer: DeviceMeasurer, name: str, encoding: str, options: argparse.Namespace
-) -> dict[str, object]:
-    times = []
-    for backend, kind in COLUMNS:
-        settings: dict[str, object] = {"resolution": options.resolution}
-        if name in RESNETS:
-            settings["stem"] = "resnet"
-        choice = NetworkChoice(text=encoding, space="etnas", settings=settings)
-        network = read_network(choice, TaskChoice(kind=kind, batch=options.batch))
-        request = TimeRequest(
-            model=network.content,
-            structure_hash=network.structure_hash,
-            task=network.task,
-            backend=backend,
-            precision=Precision(
-                min_duration_s=options.duration, max_duration_s=3 * options.duration
-            ),
-            deadlines=Deadlines(run_s=120.0),
-            label=name,
-            fresh=True,
+def measure(measurer: DeviceMeasurer, column: Column, options: argparse.Namespace) -> list[Cell]:
+    """Return the column's times, in the order of the networks."""
+    asked = request(column, options.reference, options)
+    reference = ReferenceModel(
+        model=asked.model, structure_hash=asked.structure_hash, label=options.reference
+    )
+    found = []
+    for name in options.networks:
+        (measurement,) = measurer.measure(
+            [replace(request(column, name, options), reference=reference)]
         )
-        (measurement,) = measurer.measure([request])
         result = measurement.result
-        if result is None:
+        if result is None or result.normalised is None:
             raise SystemExit(f"{name} was not measured: {measurement.failure}")
-        median_s = result.statistics.median_s
-        times.append(
-            {
-                "backend": backend,
-                "task": kind.value,
-                "median_s": median_s,
-                "verdict": result.verdict.value,
-                "parts_s": dict(result.parts_s),
-                "shown": f"{median_s * 1e3:.1f} ms {result.verdict.value}",
-            }
+        sys.stderr.write(f"{column[0]} {column[1].value} {name}: {result.statistics.median_s} s\n")
+        found.append((name, result.normalised))
+    quiet_s = median(ratio.reference_median_s for _, ratio in found)
+    return [
+        Cell(
+            network=name,
+            backend=column[0],
+            task=column[1].value,
+            time_s=ratio.ratio * quiet_s,
+            relative_half_width=ratio.relative_half_width,
+            verdict=ratio.verdict.value,
         )
-    return {
-        "network": name,
-        "times": times,
-        "step_over_inference": times[2]["median_s"] / times[1]["median_s"],  # type: ignore[operator]
-    }
+        for name, ratio in found
+    ]
+
+
+def request(column: Column, name: str, options: argparse.Namespace) -> TimeRequest:
+    backend, kind = column
+    settings: dict[str, object] = {"resolution": options.resolution}
+    if name in RESNETS:
+        settings["stem"] = "resnet"
+    text = {**published(), **RESNETS}[name]
+    network = read_network(
+        NetworkChoice(text=text, space="etnas", settings=settings),
+        TaskChoice(kind=kind, batch=options.batch),
+    )
+    return TimeRequest(
+        model=network.content,
+        structure_hash=network.structure_hash,
+        task=network.task,
+        backend=backend,
+        precision=Precision(
+            relative_half_width=0.02,
+            min_duration_s=options.duration,
+            max_duration_s=3 * options.duration,
+        ),
+        deadlines=Deadlines(run_s=120.0, compile_s=300.0),
+        label=name,
+        fresh=True,
+    )
 
 
 if __name__ == "__main__":
