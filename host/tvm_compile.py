@@ -11,6 +11,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from boardfront.protos.errors import BoardfrontError, WrongInputError
+from boardfront.protos.records import FailureKind
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -39,21 +40,34 @@ _ARM_CORES = {
 
 
 class CompileFailedError(BoardfrontError):
-    """A network could not be compiled for a device."""
+    """A network could not be compiled for a device.
+
+    Args:
+        message: In one line.
+        kind: Of the failure that it is for the network.
+    """
+
+    def __init__(self, message: str, kind: FailureKind) -> None:
+        super().__init__(message)
+        self.kind = kind
 
 
 def device_target(hardware: Hardware) -> dict[str, object]:
     """Return TVM's target for a device, from its description.
 
-    Code is made for the fastest core of the device that has no instruction which another lacks.
+    Code is made for the fastest core of an Arm device that has no instruction which another
+    lacks; for x86-64 for what every such processor since 2009 has, because a description does not
+    list instructions.
 
     Raises:
         WrongInputError: If the processor is none that code can be made for here.
     """
+    if hardware.machine == "x86_64":
+        return {"kind": "llvm", "mtriple": "x86_64-linux-gnu", "mcpu": "x86-64-v2"}
     if hardware.machine not in {"aarch64", "arm64"}:
         raise WrongInputError(
-            f"compile_on = host: expected an aarch64 device, this is {hardware.machine}: "
-            "set compile_on = device"
+            f"compile_on = host: expected an aarch64 or x86_64 device, this is "
+            f"{hardware.machine}: set compile_on = device"
         )
     # "arm IMPLEMENTER PART...", as the agent writes it where the kernel knows no name.
     _, _, parts = hardware.cpu_model.partition("arm 0x41 ")
@@ -112,7 +126,8 @@ def compile_library(
     except subprocess.TimeoutExpired:
         raise CompileFailedError(
             f"{model.name}: compiling took longer than {deadline_s:g} s: raise the compile "
-            "deadline, or set compile_on = device"
+            "deadline, or set compile_on = device",
+            FailureKind.TIMEOUT,
         ) from None
     finally:
         # The group: a linker may outlive its parent.
@@ -121,7 +136,8 @@ def compile_library(
             process.stderr.close()
     if process.returncode:
         lines = told.decode("utf-8", "replace").strip().splitlines() or ["no message"]
-        raise CompileFailedError(f"{model.name}: {_ending(process.returncode)}: {lines[-1]}")
+        kind = FailureKind.UNSUPPORTED if process.returncode == 3 else FailureKind.CRASHED
+        raise CompileFailedError(f"{model.name}: {_ending(process.returncode)}: {lines[-1]}", kind)
 
 
 def _kill_group(process: subprocess.Popen[bytes]) -> None:
