@@ -11,12 +11,21 @@ from typing import IO, TYPE_CHECKING
 
 from google.protobuf import json_format
 
-from boardfront.device_agent import cores, environment, limits, sentinel, sysfs
+from boardfront.device_agent import (
+    cores,
+    environment,
+    isolation,
+    protections,
+    sentinel,
+    sysfs,
+)
 from boardfront.device_agent.artifacts import ArtifactLimits, ArtifactStore
 from boardfront.device_agent.backends import catalog
 from boardfront.device_agent.backends.base import BackendError
 from boardfront.device_agent.jobs import JobQueue
-from boardfront.device_agent.process import WorkerProcess
+from boardfront.device_agent.lease_desk import LeaseDesk
+from boardfront.device_agent.process import WorkerFailedError, WorkerProcess
+from boardfront.device_agent.protections import WorkerBounds
 from boardfront.device_agent.runner import Prepared
 from boardfront.protos import agent_pb2, codec, records
 from boardfront.protos.errors import BoardfrontError, WrongInputError
@@ -36,10 +45,12 @@ class WorkerRules:
     Args:
         memory_bytes: Of one worker; None: 80 % of the machine's memory.
         native_code: Whether libraries that a host compiled may be run.
+        isolation: What they are kept from: one of isolation.OFF, AUTO, ON.
     """
 
     memory_bytes: int | None = None
     native_code: bool = False
+    isolation: str = isolation.AUTO
 
 
 class Agent:
@@ -70,19 +81,28 @@ class Agent:
     ) -> None:
         if not root.is_dir():
             raise WrongInputError(f"--root {root}: expected a folder with sys and proc in it")
-        state.mkdir(parents=True, exist_ok=True)
+        # Networks are secrets to some, and the device's keys to everybody.
+        state.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._lock = _own(state)
+        # What workers may write or must not see has to be there before the first of them starts.
+        (state / isolation.WRITABLE).mkdir(exist_ok=True)
+        (state / isolation.SOCKETS).mkdir(mode=0o700, exist_ok=True)
         self._state = state
         self.root = root
         self._workers = workers or WorkerRules()
+        self._bounds = WorkerBounds(
+            memory_bytes=self._workers.memory_bytes, isolation=self._workers.isolation, state=state
+        )
         self._name = name or platform.node()
         self._clocks = clocks
         self._probed: tuple[records.BackendInfo, ...] | None = None
         self._probing = threading.Lock()
+        self._leases = LeaseDesk(state / "lease.json")
         self.jobs = JobQueue(
             state / "jobs",
             self._prepare,
-            worker_memory_bytes=self._workers.memory_bytes,
+            self._leases,
+            bounds=self._bounds,
             root=root,
         )
         self.artifacts = ArtifactStore(
@@ -90,7 +110,13 @@ class Agent:
         )
 
     def start(self) -> None:
-        """Recover earlier jobs and begin to run."""
+        """Recover earlier jobs and begin to run.
+
+        Raises:
+            BoardfrontError: If workers are to be isolated and the system refuses.
+        """
+        if self._workers.isolation == isolation.ON:
+            self._check_isolation()
         self.jobs.start()
         # Only now it is known which artifacts the earlier jobs need.
         self.artifacts.evict()
@@ -127,7 +153,10 @@ class Agent:
         Raises:
             WrongInputError: If a backend, an option, a core or the job itself is wrong.
             MissingArtifactError: If an artifact has to be sent first.
+            LeaseLostError: If its token is not that of the lease of the moment.
         """
+        # Before anything is sent for it: a late holder would send in vain.
+        self.jobs.check_lease(job)
         named = {s.artifact_sha256 for s in job.subjects} - {sentinel.sha256()}
         missing = self.artifacts.missing(named)
         if missing:
@@ -141,6 +170,26 @@ class Agent:
                     "job: set spinning=off"
                 )
         return self.jobs.submit(job)
+
+    def acquire_lease(self, request: records.AcquireLeaseRequest) -> records.AcquireLeaseReply:
+        """Give the device to a client, put it in the queue, or renew either.
+
+        Raises:
+            WrongInputError: If the request breaks the rules.
+            BoardfrontError: If too many wait, or the disk does not take it.
+        """
+        reply = self._leases.acquire(request)
+        self.jobs.obey_leases()
+        return reply
+
+    def release_lease(self, lease_id: str) -> None:
+        """Take the device, or a place in its queue, back; unknown ids are no error."""
+        self._leases.release(lease_id)
+        self.jobs.obey_leases()
+
+    def show_lease(self) -> records.LeaseStatus:
+        """Tell who holds the device, and who waits."""
+        return self._leases.status()
 
     def _resolve(self, subject: records.Subject) -> dict[str, str]:
         info = next((b for b in self._backends() if b.name == subject.backend), None)
@@ -185,14 +234,27 @@ class Agent:
             target=target,
             origin=info.origin,
             artifact=artifact,
-            state=self._state / "tuning",
+            state=self._state / isolation.WRITABLE,
             native_code=self._workers.native_code,
         )
+
+    def _check_isolation(self) -> None:
+        try:
+            with protections.workers(self._bounds), WorkerProcess() as worker:
+                found = worker.protections()
+        except WorkerFailedError as error:
+            reason, remedy = protections.obstacle()
+            detail = error.failure.detail.splitlines()[-1:] or [error.failure.message]
+            raise BoardfrontError(
+                f"--worker-isolation on: {reason} ({detail[0]}): {remedy}"
+            ) from None
+        if not (found.no_new_privileges and found.no_network and found.sealed_files):
+            raise BoardfrontError(f"--worker-isolation on: a worker is not isolated: {found}")
 
     def _backends(self) -> tuple[records.BackendInfo, ...]:
         with self._probing:
             if self._probed is None:
-                with limits.worker_memory(self._workers.memory_bytes):
+                with protections.workers(self._bounds):
                     self._probed = _probe()
             return self._probed
 

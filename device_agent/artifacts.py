@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from boardfront.protos.errors import WrongInputError
+from boardfront.protos.errors import BoardfrontError, WrongInputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -30,6 +30,10 @@ class ArtifactMismatchError(WrongInputError):
 
 class ArtifactTooLargeError(WrongInputError):
     """An artifact is over the agent's limit or over the room on its disk."""
+
+
+class ArtifactNotStoredError(BoardfrontError):
+    """The agent's disk did not take an artifact."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -113,19 +117,17 @@ class ArtifactStore:
         Raises:
             ArtifactTooLargeError: Before anything is written.
             ArtifactMismatchError: If the bytes are not those named.
+            ArtifactNotStoredError: If they cannot be written; nothing of them is left.
         """
         self._check_size(size_bytes)
-        target = self._folder / _checked(sha256)
-        handle, name = tempfile.mkstemp(suffix=".part", dir=self._folder)
-        part = Path(name)
         try:
-            with os.fdopen(handle, "wb") as file:
-                _write_checked(file, sha256, size_bytes, chunks)
-            with self._lock:
-                part.replace(target)
-                self._note(sha256, _Kept(size_bytes=size_bytes, used_unix_s=time.time()))
-        finally:
-            part.unlink(missing_ok=True)
+            self._write(self._folder / _checked(sha256), size_bytes, chunks)
+        except OSError as error:
+            # `_check_size` saw room, and somebody else took it.
+            raise ArtifactNotStoredError(
+                f"artifact of {size_bytes} bytes: the agent cannot write it ({error.strerror}): "
+                f"free space on the device, under {self._folder}, then run again"
+            ) from error
         self.evict(spare=sha256)
 
     def evict(self, *, spare: str = "", free_bytes: int = 0) -> None:
@@ -144,6 +146,21 @@ class ArtifactStore:
                 with contextlib.suppress(OSError):
                     (self._folder / sha256).unlink(missing_ok=True)
                     self._forget(sha256)
+
+    def _write(self, target: Path, size_bytes: int, chunks: Iterator[bytes]) -> None:
+        handle, name = tempfile.mkstemp(suffix=".part", dir=self._folder)
+        part = Path(name)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                _write_checked(file, target.name, size_bytes, chunks)
+                # Else a power cut may leave the name without the bytes, and the name is trusted.
+                file.flush()
+                os.fsync(file.fileno())
+            with self._lock:
+                part.replace(target)
+                self._note(target.name, _Kept(size_bytes=size_bytes, used_unix_s=time.time()))
+        finally:
+            part.unlink(missing_ok=True)
 
     def _must_go(self, sha256: str, free_bytes: int) -> bool:
         """Whether an artifact has to go, when all that were used less recently are gone."""
@@ -173,7 +190,8 @@ class ArtifactStore:
         free_bytes = shutil.disk_usage(self._folder).free
         if size_bytes > free_bytes:
             raise ArtifactTooLargeError(
-                f"artifact of {size_bytes} bytes: the agent's disk has {free_bytes} free"
+                f"artifact of {size_bytes} bytes: the agent's disk has {free_bytes} free: free "
+                f"space on the device, under {self._folder}, then run again"
             )
 
 

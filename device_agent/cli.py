@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import logging
 import math
 import os
+import platform
 import signal
+import socket
 import sys
 import threading
 from dataclasses import replace
@@ -16,8 +19,11 @@ from typing import TYPE_CHECKING
 
 from google.protobuf import json_format
 
+from boardfront.device_agent import announce, enroll_command, environment, isolation
 from boardfront.protos import codec
+from boardfront.protos.announcement import Announcement
 from boardfront.protos.errors import BoardfrontError, WrongInputError
+from boardfront.protos.records import PROTOCOL_VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -29,7 +35,6 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _DEFAULT_LISTEN = "127.0.0.1:50051"
-_LOOPBACK = ("127.", "localhost:", "[::1]:")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -37,6 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     # gRPC must not see our workers being started: they are exec'ed and share nothing with it.
     os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+    # Else whoever knocks without a certificate writes a line into our log each time.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     logging.basicConfig(
         level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s"
     )
@@ -47,22 +54,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         sys.stderr.write(f"boardfront-agent: {error}\n")
         return error.exit_code
+    except OSError as error:
+        if options.debug:
+            raise
+        sys.stderr.write(
+            f"boardfront-agent: {error}: expected a folder that can be written and has free "
+            "space; see --state and --help\n"
+        )
+        return 1
     return exit_code
 
 
-def _serve(options: argparse.Namespace) -> int:
+def _serve(options: argparse.Namespace, stop: threading.Event | None = None) -> int:
     from boardfront.device_agent.agent import Agent, WorkerRules
     from boardfront.device_agent.clocks import ClockLock
     from boardfront.device_agent.server import start_server
 
-    if not options.listen.startswith(_LOOPBACK) and not options.insecure:
-        raise BoardfrontError(
-            f"--listen {options.listen} is open to the network, and this agent has no "
-            "credentials: listen on 127.0.0.1 behind an SSH tunnel, or add --insecure"
-        )
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+    if options.announce:
+        announce.check(options.listen)
+    credentials = enroll_command.credentials_of(options)
+    stop = stop or _stop_at_signals()
     clocks = ClockLock(options.root, options.state, highest_hz=_highest_hz(options.lock_clocks))
     agent = Agent(
         options.state,
@@ -72,6 +83,7 @@ def _serve(options: argparse.Namespace) -> int:
         workers=WorkerRules(
             memory_bytes=_worker_memory_bytes(options.worker_memory_mb),
             native_code=options.run_native_code,
+            isolation=options.worker_isolation,
         ),
         root=options.root,
     )
@@ -79,14 +91,17 @@ def _serve(options: argparse.Namespace) -> int:
     try:
         _hold(clocks, wanted=options.lock_clocks is not None)
         agent.start()
-        server, port = start_server(agent, options.listen)
-        address = f"{options.listen.rpartition(':')[0]}:{port}"
+        server, port = start_server(agent, options.listen, credentials)
+        kind, _, _ = options.listen.rpartition(":")
+        address = options.listen if kind == "unix" else f"{kind}:{port}"
         _publish(options.state, address)
         sys.stdout.write(f"listening on {address}\n")
         sys.stdout.flush()
         if options.exit_with_stdin:
             threading.Thread(target=_stop_at_eof, args=(stop,), daemon=True).start()
-        stop.wait()
+        tls = credentials is not None
+        with enroll_command.health(options, credentials), _announced(options, port, tls=tls):
+            stop.wait()
         server.stop(grace=0.5).wait()
     finally:
         (options.state / "address").unlink(missing_ok=True)
@@ -94,6 +109,51 @@ def _serve(options: argparse.Namespace) -> int:
         for line in clocks.release():
             _log.warning("clocks: %s", line)
     return 0
+
+
+def _enroll(options: argparse.Namespace) -> int:
+    if options.announce:
+        announce.check(options.listen)
+    enroll_command.check(options)
+    # One for both: a signal that comes between them must not be lost.
+    stop = _stop_at_signals()
+    enroll_command.enroll(options, stop)
+    return 0 if options.exit else _serve(options, stop)
+
+
+def _announced(
+    options: argparse.Namespace, port: int, *, tls: bool
+) -> contextlib.AbstractContextManager[None]:
+    if not options.announce:
+        return contextlib.nullcontext()
+    announcement = Announcement(
+        name=options.name or platform.node(),
+        device_id=environment.read_device_id(options.state, options.root),
+        protocol_version=PROTOCOL_VERSION,
+        tls=tls,
+    )
+    place = announce.Place(host=options.listen.rpartition(":")[0], port=port)
+    return announce.announcing(announcement, place)
+
+
+def _stop_at_signals() -> threading.Event:
+    """Return what is set when somebody wants this process to end."""
+    stop = threading.Event()
+    heard, told = socket.socketpair()
+    told.settimeout(0.0)
+    # Python runs handlers in the main thread, which a signal that comes while it is about to fall
+    # asleep does not wake; what the system's own handler writes here, a thread reads at once.
+    signal.set_wakeup_fd(told.fileno(), warn_on_full_buffer=False)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: None)
+
+    def obey() -> None:
+        # For the life of the process: `told` must not be closed under the system's handler.
+        while told.fileno() >= 0 and heard.recv(1):
+            stop.set()
+
+    threading.Thread(target=obey, name="signals", daemon=True).start()
+    return stop
 
 
 def _hold(clocks: ClockLock, *, wanted: bool) -> None:
@@ -214,7 +274,12 @@ def _parser() -> argparse.ArgumentParser:
         help="take jobs from a host",
         epilog="example: boardfront-agent serve --listen 127.0.0.1:50051 --name rock5b",
     )
-    serve.add_argument("--listen", default=_DEFAULT_LISTEN, metavar="HOST:PORT")
+    serve.add_argument(
+        "--listen",
+        default=_DEFAULT_LISTEN,
+        metavar="HOST:PORT",
+        help=f"or unix:PATH, for this user alone (default: {_DEFAULT_LISTEN})",
+    )
     serve.add_argument("--state", type=Path, default=_default_state(), metavar="FOLDER")
     serve.add_argument("--name", help="what the device is called (default: its host name)")
     serve.add_argument("--max-artifact-mb", type=int, default=1024, metavar="MB")
@@ -229,9 +294,14 @@ def _parser() -> argparse.ArgumentParser:
         "they go); what was set before comes back at the end, also after a crash",
     )
     serve.add_argument(
-        "--insecure",
+        "--health-listen",
+        metavar="HOST:PORT",
+        help="answer grpc.health, and nothing else, to clients without a certificate there",
+    )
+    serve.add_argument(
+        "--announce",
         action="store_true",
-        help="listen beyond loopback without credentials: anybody there can run networks here",
+        help="tell the local network by mDNS where this agent is; see boardfront device discover",
     )
     serve.add_argument("--exit-with-stdin", action="store_true", help=argparse.SUPPRESS)
     serve.set_defaults(run=_serve)
@@ -263,6 +333,8 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument(
             "--debug", action="store_true", default=argparse.SUPPRESS, help="show tracebacks"
         )
+    # Last, because it takes all that `serve` takes.
+    enroll_command.add_to(commands, serve, _enroll)
     return parser
 
 
@@ -285,6 +357,13 @@ def _add_limits(serve: argparse.ArgumentParser) -> None:
         "--run-native-code",
         action="store_true",
         help="run libraries that a host compiled for this device: any program, in effect",
+    )
+    serve.add_argument(
+        "--worker-isolation",
+        choices=(isolation.OFF, isolation.AUTO, isolation.ON),
+        default=isolation.AUTO,
+        help="keep networks' processes from the network and from this agent's files: where the "
+        "system lets us (auto, the default), or else do not serve (on)",
     )
     serve.add_argument(
         "--worker-memory-mb",

@@ -18,10 +18,19 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from boardfront.device_agent import cores, doctor_checks, doctor_setup, environment, power, sysfs
+from boardfront.device_agent import (
+    cores,
+    doctor_checks,
+    doctor_setup,
+    environment,
+    power,
+    protections,
+    sysfs,
+)
 from boardfront.device_agent.agent import Agent
 from boardfront.device_agent.doctor_checks import Finding, Severity
 from boardfront.device_agent.doctor_setup import Access, RknnVersions
+from boardfront.device_agent.process import WorkerFailedError, WorkerProcess
 from boardfront.protos.errors import BoardfrontError
 
 if TYPE_CHECKING:
@@ -68,6 +77,8 @@ def examine(root: Path, state: Path, *, look_s: float = 1.0) -> tuple[Finding, .
         doctor_setup.energy_rights(*energy),
         doctor_setup.device_rights(_device_access(root)),
         _state_folder(state),
+        doctor_setup.agents_user(os.geteuid()),
+        *_worker_isolation(),
         *_backends(),
         doctor_setup.rknn(_rknn_versions(root)),
     )
@@ -228,7 +239,20 @@ def _state_folder(state: Path) -> Finding:
     free_bytes = None
     with contextlib.suppress(OSError):
         free_bytes = shutil.disk_usage(here).free
-    return doctor_setup.state_folder(Access(path=str(state), allowed=allowed), free_bytes)
+    is_open = state.is_dir() and bool(state.stat().st_mode & 0o077)
+    access = Access(path=str(state), allowed=allowed)
+    return doctor_setup.state_folder(access, free_bytes, is_open=is_open)
+
+
+def _worker_isolation() -> tuple[Finding, ...]:
+    with tempfile.TemporaryDirectory() as folder:
+        bounds = protections.WorkerBounds(state=Path(folder))
+        try:
+            with protections.workers(bounds), WorkerProcess() as worker:
+                held = worker.protections()
+        except WorkerFailedError:
+            held = None
+    return doctor_setup.worker_isolation(held, protections.obstacle())
 
 
 def _backends() -> tuple[Finding, ...]:

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from boardfront.device_agent.doctor_checks import Finding, good, problem, unknown, warning
+from boardfront.device_agent.limits import MOST_PROCESSES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from boardfront.device_agent.protections import Protections
     from boardfront.protos.records import BackendInfo
 
 _OLDEST_DRIVER, _OLD_DRIVER = (0, 9, 2), (0, 9, 6)
@@ -101,8 +103,14 @@ def device_rights(devices: Sequence[Access]) -> Finding:
     )
 
 
-def state_folder(access: Access, free_bytes: int | None) -> Finding:
-    """Judge whether jobs and artifacts can be kept."""
+def state_folder(access: Access, free_bytes: int | None, *, is_open: bool = False) -> Finding:
+    """Judge whether jobs and artifacts can be kept, and from others.
+
+    Args:
+        access: To the folder.
+        free_bytes: Of its disk; None: could not be read.
+        is_open: Whether other users may look into it.
+    """
     name = "state folder"
     if not access.allowed:
         return problem(
@@ -119,6 +127,10 @@ def state_folder(access: Access, free_bytes: int | None) -> Finding:
         return problem(name, "the disk is full", evidence, remedy)
     if free_bytes < _DISK_WARNING_BYTES:
         return warning(name, "little space is left", evidence, remedy)
+    if is_open:
+        return warning(
+            name, "other users may read networks and results", evidence, f"chmod 700 {access.path}"
+        )
     return good(name, "writable, with space", evidence)
 
 
@@ -135,6 +147,52 @@ def memory(memory_bytes: Mapping[str, int]) -> Finding:
     if free < min(_MEMORY_WARNING_BYTES, total // 2):
         return warning(name, "little is left", evidence, remedy)
     return good(name, "enough", evidence)
+
+
+def agents_user(uid: int) -> Finding:
+    """Judge as whom the agent, and with it every network, runs."""
+    name = "agent's user"
+    if uid != 0:
+        return good(name, "not root", f"user {uid}")
+    return warning(
+        name,
+        "root: a network that breaks out of its runtime may do anything here",
+        "user 0",
+        "run the agent as a user of its own; it can hold the clocks too (docs/security.md)",
+    )
+
+
+def worker_isolation(
+    held: Protections | None, obstacle: tuple[str, str]
+) -> tuple[Finding, Finding, Finding]:
+    """Judge what networks are kept from.
+
+    Args:
+        held: What a worker is kept from; None: no worker could be started.
+        obstacle: Why it is not kept from more, and what to do.
+    """
+    names = ("worker rights", "worker network", "worker files")
+    if held is None:
+        seen = [unknown(name, "no worker started", "look at the backends below") for name in names]
+        return seen[0], seen[1], seen[2]
+    rights, network, files = names
+    reason, remedy = obstacle
+    limits = (
+        f"{MOST_PROCESSES} processes, {held.tasks or 'any number of'} threads, "
+        f"{held.open_files or 'any number of'} open files, "
+        f"{'any size' if held.file_bytes is None else f'{held.file_bytes >> 20} MiB'} a file"
+    )
+    return (
+        good(rights, "none can be gained, and numbers are bounded", limits)
+        if held.no_new_privileges
+        else warning(rights, "setuid programs give more", limits, "Linux 3.5 or later"),
+        good(network, "none can be reached")
+        if held.no_network
+        else warning(network, "networks' processes can reach it", reason, remedy),
+        good(files, "the agent's folder is read-only, its keys are hidden")
+        if held.sealed_files
+        else warning(files, "the agent's folder is open to networks' processes", reason, remedy),
+    )
 
 
 def virtual(signs: Sequence[str] | None) -> Finding:

@@ -1,10 +1,11 @@
 """Stands between the agent and one worker, so that nothing the worker starts outlives it.
 
 Run as a script by a bare interpreter, which needs a fraction of a worker's start:
-`python -I -S guard.py PYTHON COMMAND_FD ANSWER_FD AGENT_PID MEMORY_LIMIT_BYTES`. It starts the
-worker and sleeps. Orphans below it become its children (PR_SET_CHILD_SUBREAPER), whatever session
-they went to; when the worker ends, when the agent asks by SIGTERM, or when the agent dies, it
-kills all of them and ends as the worker did.
+`python -I -S guard.py PYTHON COMMAND_FD ANSWER_FD AGENT_PID MEMORY_LIMIT_BYTES ISOLATION STATE`.
+It gives up what the worker must not have (isolation.py), starts the worker and sleeps. Orphans
+below it become its children (PR_SET_CHILD_SUBREAPER), whatever session they went to; when the
+worker ends, when the agent asks by SIGTERM, or when the agent dies, it kills all of them and ends
+as the worker did.
 
 A process can leave this tree only by asking another service to start it (systemd-run, docker), or
 by killing its guard first: the latter is found by `kill_marked` unless it also cleared its
@@ -12,12 +13,13 @@ environment.
 """
 
 # A bare interpreter imports pathlib for as long as all the rest of this file.
-# ruff: noqa: PTH109, PTH110, PTH123, PTH208
+# ruff: noqa: PTH100, PTH109, PTH110, PTH120, PTH123, PTH208
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+import importlib
 import os
 import resource
 import signal
@@ -28,6 +30,7 @@ MARK = "BOARDFRONT_WORKER"
 """Environment variable that names a worker; everything below it inherits it."""
 
 FOLDER_PREFIX = "boardfront-worker-"
+WORKER = "boardfront.device_agent.worker"
 
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
@@ -43,15 +46,15 @@ _AWAITED = {signal.SIGCHLD, signal.SIGTERM, _AGENT_DIED}
 
 def main() -> None:
     """Guard one worker to its end."""
-    python, command_fd, answer_fd, agent_pid, memory_bytes = sys.argv[1:6]
+    python, command_fd, answer_fd, agent_pid, memory_bytes, isolation, state = sys.argv[1:8]
     signal.pthread_sigmask(signal.SIG_BLOCK, _AWAITED)
     prctl(PR_SET_PDEATHSIG, _AGENT_DIED)
     prctl(PR_SET_CHILD_SUBREAPER, 1)
     _forbid_core_dumps()
     if os.getppid() != int(agent_pid):
         sys.exit(1)
-    module = "boardfront.device_agent.worker"
-    arguments = [python, "-m", module, command_fd, answer_fd, str(os.getpid()), memory_bytes]
+    _isolate(isolation, state)
+    arguments = [python, "-m", WORKER, command_fd, answer_fd, str(os.getpid()), memory_bytes]
     worker = os.posix_spawn(python, arguments, os.environ, setpgroup=0, setsigmask=())
     # The end of the worker's pipes must be seen by the agent.
     os.close(int(command_fd))
@@ -85,12 +88,28 @@ def descendants(pid: int) -> list[int]:
     return found
 
 
+def is_worker(pid: int) -> bool:
+    """Return whether a process was started as a worker; its own children may be too."""
+    return WORKER.encode() in _read(f"/proc/{pid}/cmdline").split(b"\0")
+
+
 def kill_marked(mark: str) -> None:
     """Kill every process whose environment names the worker `mark`."""
     wanted = f"{MARK}={mark}".encode()
     for pid in _all_pids():
         if wanted in _read(f"/proc/{pid}/environ").split(b"\0"):
             _kill(pid)
+
+
+def _isolate(mode: str, state: str) -> None:
+    # A bare interpreter knows no packages: the file beside this one. At the end of the path, so
+    # that no file of ours stands in for one of Python's.
+    sys.path.append(os.path.dirname(os.path.abspath(__file__)))
+    try:
+        importlib.import_module("isolation").enter(mode, state)
+    except OSError as error:
+        sys.stderr.write(f"no worker without --worker-isolation: {error}\n")
+        sys.exit(1)
 
 
 def _forbid_core_dumps() -> None:

@@ -1,23 +1,27 @@
 """The agent's queue: jobs outlive connections and the agent's own process.
 
-One thread runs jobs, first come first served. Every event is kept until the job is acknowledged,
-so a watcher may come, go, and come back. A job that twice took the agent down with it is not tried
-a third time.
+One thread runs jobs, first come first served among those whose lease allows it; a job whose
+device went to another lease is suspended until it is submitted again under a newer one. Every
+event is kept until the job is acknowledged, so a watcher may come, go, and come back. A job that
+twice took the agent down with it is not tried a third time.
 """
 
 from __future__ import annotations
 
 import logging
-import re
+import tempfile
 import threading
 import time
 from collections import OrderedDict
 from typing import TYPE_CHECKING
 
-from boardfront.device_agent import limits, stored_job, sysfs
+from boardfront.device_agent import job_rules, protections, stored_job, sysfs
+from boardfront.device_agent.admission import QueueLimits
 from boardfront.device_agent.journal import AcknowledgedIds, JobFolder, read_all
 from boardfront.device_agent.process import WorkerCancelledError
+from boardfront.device_agent.protections import WorkerBounds
 from boardfront.device_agent.runner import JobRun, Prepared
+from boardfront.device_agent.spares import SpareWorkers
 from boardfront.device_agent.stored_job import StoredJob
 from boardfront.protos.errors import (
     BoardfrontError,
@@ -38,14 +42,18 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
+    from boardfront.device_agent.lease import Book
+    from boardfront.device_agent.lease_desk import LeaseDesk
     from boardfront.protos.records import Job, JobEvent, Subject
 
     Prepare = Callable[[Job, Subject], Prepared | Failure]
 
 _log = logging.getLogger(__name__)
 
-_JOB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
 _WAIT_S = 0.5
+_LOOK_S = 1.0
+"""A lease may end by silence: nobody tells those jobs that need none."""
+
 _DEATHS = 2
 """So often may the agent die while it measures a job; once is anybody's power cut."""
 
@@ -57,7 +65,9 @@ class JobQueue:
         folder: Where jobs are kept.
         prepare: Turns a subject into what a worker needs, or into its failure; called when the
             job starts, because the device may have changed while it waited.
-        worker_memory_bytes: What a worker may take; None: the machine's default.
+        leases: Says whose jobs may be submitted and may run.
+        bounds: What a worker may take and is kept from; None: the default.
+        limits: How many jobs are kept; None: the default.
         root: Where the device's files are.
 
     Thread-safe. `start` recovers the jobs of an earlier process: finished ones keep their
@@ -68,25 +78,32 @@ class JobQueue:
         self,
         folder: Path,
         prepare: Prepare,
+        leases: LeaseDesk,
         *,
-        worker_memory_bytes: int | None = None,
+        bounds: WorkerBounds | None = None,
+        limits: QueueLimits | None = None,
         root: Path = sysfs.ROOT,
     ) -> None:
         self._folder = folder
         self._prepare = prepare
-        self._worker_memory_bytes = worker_memory_bytes
+        self._leases = leases
+        self._bounds = bounds or WorkerBounds()
+        self._limits = limits or QueueLimits()
         self._root = root
         self._entries: OrderedDict[str, StoredJob] = OrderedDict()
         self._acknowledged = AcknowledgedIds(folder)
         self._changed = threading.Condition()
         self._running: StoredJob | None = None
+        self._newest_ns = 0
         self._stopping = False
+        self._spares = SpareWorkers(self._workers_of_next)
         self._thread = threading.Thread(target=self._run_forever, name="jobs", daemon=True)
 
     def start(self) -> None:
         """Recover earlier jobs and begin to run."""
         with self._changed:
             for folder, job, events in read_all(self._folder):
+                self._newest_ns = folder.created_ns
                 self._recover(folder, job, events)
             self._move_up()
         self._thread.start()
@@ -128,25 +145,58 @@ class JobQueue:
         Raises:
             WrongInputError: If its id or its subjects break the rules.
             JobConflictError: If another job has its id.
+            LeaseLostError: If its token is not that of the lease of the moment.
+            OverLimitError: If the agent keeps as many jobs as it may.
         """
-        _check(job)
+        job_rules.check(job)
         with self._changed:
             if job.job_id in self._acknowledged:
                 return JobState.ACKNOWLEDGED, False
             known = self._entries.get(job.job_id)
+            if known is not None and not known.is_of(job):
+                raise JobConflictError(
+                    f"job {job.job_id} exists with other content: choose another id"
+                )
+            self.check_lease(job)
             if known is not None:
-                if known.job != job:
-                    raise JobConflictError(
-                        f"job {job.job_id} exists with other content: choose another id"
-                    )
+                self._continue(known, job)
                 return known.state, False
+            waiting = sum(not entry.state.is_final for entry in self._entries.values())
+            self._limits.check(waiting=waiting, kept=len(self._entries))
             entry = StoredJob(job, JobFolder(self._folder / job.job_id))
-            entry.folder.create(job)
-            position = sum(not other.state.is_final for other in self._entries.values())
+            entry.folder.create(job, after_ns=self._newest_ns)
+            self._newest_ns = entry.folder.created_ns
+            position = self._ahead()
             self._entries[job.job_id] = entry
             entry.enter(position)
             self._changed.notify_all()
             return entry.state, True
+
+    def check_lease(self, job: Job) -> None:
+        """Raise unless a job may be submitted now.
+
+        What is finished may always be asked after: results wait for their owner. So may a job
+        without a lease that is here already: it waits for the device.
+
+        Raises:
+            LeaseLostError: If its token is not that of the lease of the moment.
+        """
+        with self._changed:
+            known = self._entries.get(job.job_id)
+            if job.job_id in self._acknowledged or (known and known.state.is_final):
+                return
+            if known and known.job.fencing_token == job.fencing_token == 0:
+                return
+            if not self._leases.book().accepts(job.fencing_token):
+                raise self._leases.refusal(job.fencing_token)
+
+    def obey_leases(self) -> None:
+        """Interrupt the running job if the device went to another; call it when it may have."""
+        with self._changed:
+            running = self._running
+            if running is not None and not self._leases.book().keeps(running.job.fencing_token):
+                running.cancelled.set()
+            self._changed.notify_all()
 
     def watch(
         self, job_id: str, from_event: int, is_active: Callable[[], bool]
@@ -160,6 +210,7 @@ class JobQueue:
 
         Raises:
             UnknownJobError: If there is no such job (any more).
+            LeaseLostError: If it is suspended until it comes under a newer lease.
         """
         entry = self._entry(job_id)
         index = from_event
@@ -168,6 +219,7 @@ class JobQueue:
                 if index >= entry.count and not entry.state.is_final:
                     self._changed.wait(timeout=_WAIT_S)
                 final = entry.state.is_final
+                suspended = self._is_suspended(entry)
                 fresh = () if final else entry.events_from(index)
             if final:
                 # Nothing is added any more: the disk is read without holding up anybody.
@@ -176,6 +228,8 @@ class JobQueue:
             index += len(fresh)
             if final and not fresh:
                 return
+            if suspended and not fresh:
+                raise self._leases.refusal(entry.job.fencing_token)
 
     def cancel(self, job_id: str) -> JobState:
         """End a job; its worker dies within a second.
@@ -188,6 +242,7 @@ class JobQueue:
             if entry.state is JobState.QUEUED:
                 self._finish(entry, JobState.CANCELLED)
             elif entry.state is JobState.RUNNING:
+                entry.unwanted = True
                 entry.cancelled.set()
                 self._changed.wait_for(lambda: entry.state.is_final, timeout=5.0)
             return entry.state
@@ -251,18 +306,47 @@ class JobQueue:
             self._fail_rest(entry, Failure(kind=FailureKind.DEVICE_LOST, message=message))
             self._finish(entry, JobState.COMPLETED)
 
+    def _continue(self, entry: StoredJob, job: Job) -> None:
+        """Let a job that is not finished go on under the lease that it came under now."""
+        if entry.state.is_final or entry.job.fencing_token == job.fencing_token:
+            return
+        was_suspended = self._is_suspended(entry)
+        position = self._ahead()
+        entry.continue_under(job)
+        if was_suspended:
+            entry.enter(position)
+        self._changed.notify_all()
+
+    def _is_suspended(self, entry: StoredJob) -> bool:
+        """Whether a job waits for its owner; one without a lease only waits for the device."""
+        token = entry.job.fencing_token
+        if entry.state is not JobState.QUEUED or token == 0:
+            return False
+        return not self._leases.book().keeps(token)
+
+    def _in_line(self, book: Book) -> list[StoredJob]:
+        """Return the jobs that run or may run, in order."""
+        return [
+            entry
+            for entry in self._entries.values()
+            if not entry.state.is_final and book.keeps(entry.job.fencing_token)
+        ]
+
+    def _ahead(self) -> int:
+        return len(self._in_line(self._leases.book()))
+
     def _move_up(self) -> None:
         """Tell those that wait how many are ahead of them now."""
-        ahead = 0
-        for entry in self._entries.values():
+        for ahead, entry in enumerate(self._in_line(self._leases.book())):
             if entry.state is JobState.QUEUED:
                 entry.move_up(ahead)
-            ahead += not entry.state.is_final
 
     def _run_forever(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._stopping or self._next() is not None)
+                self._changed.wait_for(
+                    lambda: self._stopping or self._next() is not None, timeout=_LOOK_S
+                )
                 if self._stopping:
                     return
                 entry = self._next()
@@ -274,10 +358,17 @@ class JobQueue:
                 self._run(entry)
             finally:
                 self._running = None
+                self._spares.end_unwanted()
+
+    def _workers_of_next(self) -> int:
+        """Return how many workers the next job will need."""
+        with self._changed:
+            entry = None if self._stopping else self._next()
+            return 0 if entry is None else len(entry.unanswered())
 
     def _next(self) -> StoredJob | None:
-        waiting = (e for e in self._entries.values() if e.state is JobState.QUEUED)
-        return next(waiting, None)
+        in_line = self._in_line(self._leases.book())
+        return next((entry for entry in in_line if entry.state is JobState.QUEUED), None)
 
     def _run(self, entry: StoredJob) -> None:
         state = JobState.COMPLETED
@@ -294,19 +385,31 @@ class JobQueue:
                 lambda subject_id, body: self._append(entry, subject_id, body),
                 entry.cancelled,
                 self._root,
+                self._spares,
             )
-            with limits.worker_memory(self._worker_memory_bytes):
+            with protections.workers(self._bounds):
                 run.execute()
         except WorkerCancelledError:
             if self._stopping:
                 self._append(entry, "", Interrupted(reason=stored_job.STOPPED))
                 return
+            if self._suspend(entry):
+                return
             state = JobState.CANCELLED
         except Exception as error:  # noqa: BLE001 - the next job must still run
             _log.exception("job %s", entry.job.job_id)
-            message = f"the agent failed: {type(error).__name__}: {error}"
-            self._fail_rest(entry, Failure(kind=FailureKind.CRASHED, message=message))
+            self._fail_rest(entry, _failure_of(error))
         self._finish(entry, state)
+
+    def _suspend(self, entry: StoredJob) -> bool:
+        """Put an interrupted job back, unless it was cancelled or had all its answers."""
+        with self._changed:
+            if not entry.unwanted and not entry.unanswered():
+                self._finish(entry, JobState.COMPLETED)
+            elif not entry.unwanted:
+                entry.suspend()
+            self._changed.notify_all()
+            return not entry.unwanted
 
     def _prepared(self, entry: StoredJob, subject: Subject) -> Prepared | Failure:
         waited_s = time.monotonic() - entry.submitted_s
@@ -336,50 +439,15 @@ class JobQueue:
             self._changed.notify_all()
 
 
-def _check(job: Job) -> None:
-    if not _JOB_ID.fullmatch(job.job_id):
-        raise WrongInputError(
-            f"job id {job.job_id[:140]!r}: expected 1 to 128 letters, digits, '_' or '-'"
+def _failure_of(error: Exception) -> Failure:
+    """Return what an error outside any worker makes of a job's subjects."""
+    if isinstance(error, OSError):
+        # No fault of the network: the device has no room for a worker.
+        return Failure(
+            kind=FailureKind.DEVICE_LOST,
+            message=f"this device cannot start it ({error}): check its free space in "
+            f"{tempfile.gettempdir()}, its memory and its open files, then submit it anew",
         )
-    names = [subject.subject_id for subject in job.subjects]
-    if not 1 <= len(names) <= 32 or len(set(names)) != len(names) or "" in names:
-        raise WrongInputError(
-            f"job {job.job_id} has subjects {names[:40]}: expected 1 to 32 with distinct names"
-        )
-    _check_reference(job, names)
-    precision, deadlines = job.precision, job.deadlines
-    if not 0 < precision.relative_half_width < 1 or precision.min_windows < 6:
-        raise WrongInputError(
-            f"job {job.job_id} asks for +-{precision.relative_half_width:g} from "
-            f"{precision.min_windows} windows: expected 0 < precision < 1 and 6 windows or more"
-        )
-    if not 0 < precision.min_duration_s <= deadlines.run_s or deadlines.compile_s <= 0:
-        raise WrongInputError(
-            f"job {job.job_id} asks for {precision.min_duration_s:g} s of windows within "
-            f"{deadlines.run_s:g} s after at most {deadlines.compile_s:g} s of compiling: "
-            "expected positive durations, the windows shorter than the run deadline"
-        )
-    if precision.max_duration_s < 0:
-        raise WrongInputError(
-            f"job {job.job_id} gives up after {precision.max_duration_s:g} s: expected 0 (never) "
-            "or more"
-        )
-    for task in (job.task, *(subject.task for subject in job.subjects)):
-        if task is not None and task.batch < 1:
-            raise WrongInputError(f"job {job.job_id} asks for batch {task.batch}: expected >= 1")
-
-
-def _check_reference(job: Job, names: Sequence[str]) -> None:
-    reference = job.reference
-    if reference is None:
-        return
-    if reference.subject_id not in names or len(names) < 2:
-        raise WrongInputError(
-            f"job {job.job_id} has the reference {reference.subject_id!r}: expected one of its "
-            f"subjects {list(names)}, and another one to divide"
-        )
-    if reference.quiet_s is not None and reference.quiet_s <= 0:
-        raise WrongInputError(
-            f"job {job.job_id} says its reference takes {reference.quiet_s:g} s: expected a "
-            "positive time, or none"
-        )
+    return Failure(
+        kind=FailureKind.CRASHED, message=f"the agent failed: {type(error).__name__}: {error}"
+    )

@@ -8,6 +8,7 @@ folders, `acknowledged.txt` names the jobs that were fetched and forgotten.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import logging
 import os
@@ -39,8 +40,18 @@ class JobFolder:
         """Whether all events are on the disk."""
         return not self._broken
 
-    def create(self, job: records.Job) -> None:
+    @property
+    def created_ns(self) -> int:
+        """Orders jobs by their arrival: the modification time of what was asked."""
+        return (self._folder / "job.json").stat().st_mtime_ns
+
+    def create(self, job: records.Job, *, after_ns: int = 0) -> None:
         """Write what was asked; the job exists on disk once this returns.
+
+        Args:
+            job: What was asked.
+            after_ns: `created_ns` of the job before it, which a clock that was set back must
+                not put behind this one.
 
         Raises:
             BoardfrontError: If it cannot be written: the job is not taken.
@@ -51,9 +62,28 @@ class JobFolder:
             with part.open("w") as file:
                 file.write(json_format.MessageToJson(codec.to_message(job)))
                 _reach_the_disk(file)
+            created_ns = part.stat().st_mtime_ns
+            if created_ns <= after_ns:
+                os.utime(part, ns=(after_ns + 1, after_ns + 1))
             part.replace(self._folder / "job.json")
         except OSError as error:
-            raise BoardfrontError(f"the agent cannot store the job: {error}") from error
+            raise BoardfrontError(
+                f"the agent cannot store the job in {self._folder} ({error.strerror}): check the "
+                "free space and the rights on the device, then run again"
+            ) from error
+
+    def rewrite(self, job: records.Job) -> None:
+        """Write anew what was asked, of the same age; a disk that is full keeps the old."""
+        part = self._folder / "job.json.part"
+        try:
+            created_ns = self.created_ns
+            with part.open("w") as file:
+                file.write(json_format.MessageToJson(codec.to_message(job)))
+                _reach_the_disk(file)
+            os.utime(part, ns=(created_ns, created_ns))
+            part.replace(self._folder / "job.json")
+        except OSError as error:
+            _log.warning("job %s keeps its old lease on the disk: %s", self._folder.name, error)
 
     def append(self, event: records.JobEvent) -> None:
         """Write one event."""
@@ -63,9 +93,7 @@ class JobFolder:
         try:
             with (self._folder / "events.jsonl").open("a") as file:
                 file.write(line + "\n")
-                # Else a network that makes the device's kernel fall leaves no trace of having
-                # been tried. None of these comes while samples are taken.
-                if not isinstance(event.body, records.Queued | records.Sampling):
+                if _is_waited_for(event.body):
                     _reach_the_disk(file)
         except OSError as error:
             # A gap would make every later line useless, so nothing is written from here on.
@@ -106,14 +134,16 @@ class AcknowledgedIds:
         self._ids: OrderedDict[str, None] = OrderedDict()
         self._lines = 0
         root.mkdir(parents=True, exist_ok=True)
-        with contextlib.suppress(OSError, UnicodeDecodeError):
+        with contextlib.suppress(OSError):
             # Up to the last line's end: what is torn there was never answered as acknowledged.
-            text = self._path.read_text().rpartition("\n")
-            for job_id in text[0].splitlines():
+            content = self._path.read_bytes()
+            whole = content[: content.rfind(b"\n") + 1]
+            # A line that rotted on the disk is nobody's id; the others still are.
+            for job_id in whole.decode(errors="replace").splitlines():
                 self._remember(job_id)
                 self._lines += 1
-            if text[2]:
-                self._path.write_text(text[0] + text[1])
+            if len(whole) < len(content):
+                os.truncate(self._path, len(whole))
 
     def __contains__(self, job_id: str) -> bool:
         """Return whether the job was acknowledged."""
@@ -129,8 +159,7 @@ class AcknowledgedIds:
                 part.replace(self._path)
                 self._lines = len(self._ids)
                 return
-            with self._path.open("a") as file:
-                file.write(job_id + "\n")
+            _append_whole(self._path, f"{job_id}\n".encode())
             self._lines += 1
         except OSError as error:
             _log.warning("acknowledged job %s is not on the disk: %s", job_id, error)
@@ -145,7 +174,7 @@ def read_all(root: Path) -> Iterator[tuple[JobFolder, records.Job, list[records.
     """Yield every job under `root`, oldest first. A folder that cannot be read is moved aside."""
     root.mkdir(parents=True, exist_ok=True)
     folders = [path.parent for path in root.glob("*/job.json")]
-    for folder in sorted(folders, key=lambda path: (path / "job.json").stat().st_mtime_ns):
+    for folder in sorted(folders, key=lambda path: JobFolder(path).created_ns):
         if folder.suffix == ".unreadable":
             continue
         try:
@@ -161,9 +190,34 @@ def read_all(root: Path) -> Iterator[tuple[JobFolder, records.Job, list[records.
         yield JobFolder(folder), job, events
 
 
+def _is_waited_for(body: records.EventBody) -> bool:
+    """Return whether an event has to be on the disk before the job goes on.
+
+    The first phase has to: else a network that makes the device's kernel fall leaves no trace of
+    having been tried. What comes between it and the job's end is made safe by the end; a disk of
+    a board takes 5 to 30 ms each time. None of these comes while samples are taken.
+    """
+    if isinstance(body, records.Working):
+        return body.phase not in {records.Phase.COMPILING, records.Phase.WARMING_UP}
+    return not isinstance(body, records.Queued | records.Sampling | records.Result)
+
+
 def _reach_the_disk(file: IO[str]) -> None:
     file.flush()
     os.fsync(file.fileno())
+
+
+def _append_whole(path: Path, line: bytes) -> None:
+    """Append a line, or nothing of it: what comes next must not be joined to a torn one.
+
+    Raises:
+        OSError: If it cannot be written.
+    """
+    with path.open("ab", buffering=0) as file:
+        end = file.tell()
+        if file.write(line) < len(line):
+            file.truncate(end)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def _read_events(path: Path) -> list[records.JobEvent]:
@@ -180,5 +234,6 @@ def _read_events(path: Path) -> list[records.JobEvent]:
         events.append(codec.from_message(message, records.JobEvent))
         good_bytes += len(line)
     if good_bytes < len(content):
-        path.write_bytes(content[:good_bytes])
+        # In place: a full disk, or a second crash here, must not take the good part too.
+        os.truncate(path, good_bytes)
     return events

@@ -17,17 +17,17 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from boardfront.device_agent.guard import prctl
-
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 MIN_MEMORY_BYTES = 256 << 20
 """An interpreter with numpy and protobuf, and the stacks of its threads."""
 
+MOST_PROCESSES = 512
+"""Of a worker and all that it started; a tuner's trials are a few. Threads are not counted."""
+
 _ROOT = Path("/")
 _DEFAULT_SHARE = 0.8
-_PR_SET_NO_NEW_PRIVS = 38
 _NO_LIMIT_BYTES = 1 << 60
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _WANT_OF_MEMORY = re.compile(
@@ -77,8 +77,6 @@ def apply(memory_bytes: int) -> None:
     if sys.platform == "linux":
         with contextlib.suppress(OSError):
             Path("/proc/self/oom_score_adj").write_text("1000")
-        # What gets another user's rights could not be killed with the rest.
-        prctl(_PR_SET_NO_NEW_PRIVS, 1)
 
 
 def peak_rss_bytes() -> int:

@@ -19,12 +19,14 @@ from typing import IO, TYPE_CHECKING, Any
 
 from typing_extensions import Self
 
-from boardfront.device_agent import answers, guard, limits
+from boardfront.device_agent import answers, guard, limits, protections
 from boardfront.protos.errors import BoardfrontError
 from boardfront.protos.records import Failure, FailureKind
 
 if TYPE_CHECKING:
     from types import TracebackType
+
+    from boardfront.device_agent.protections import Protections
 
 _log = logging.getLogger(__name__)
 
@@ -57,7 +59,7 @@ class WorkerProcess:
     Guarantees: every wait has a deadline; `close` leaves nothing alive that the worker started,
     whatever session it went to, and so does the agent's own death; standard output and error are
     drained and only their last bytes are kept. Memory is limited to what `limits.worker_memory`
-    says where it is made. Used from one thread.
+    says where it is made, and the rest to what `protections.workers` says. Used from one thread.
     """
 
     def __init__(self, cancelled: threading.Event | None = None) -> None:
@@ -75,7 +77,7 @@ class WorkerProcess:
             [
                 *(sys.executable, "-I", "-S", guard.__file__, sys.executable),
                 *(str(command_read), str(answer_write)),
-                *(str(os.getpid()), str(self._memory_bytes)),
+                *(str(os.getpid()), str(self._memory_bytes), *protections.guard_arguments()),
             ],
             pass_fds=(command_read, answer_write),
             stdin=subprocess.DEVNULL,
@@ -109,6 +111,16 @@ class WorkerProcess:
         """Kill the worker."""
         self.close()
 
+    @property
+    def is_alive(self) -> bool:
+        """Whether the worker, or what guards it, still runs."""
+        return self._process.poll() is None
+
+    def belong_to(self, cancelled: threading.Event) -> None:
+        """Let a worker that was asked for nothing yet be of a job, which may be cancelled."""
+        self._cancelled = cancelled
+        self._oom_kills = limits.oom_kills()
+
     def ask(self, command: dict[str, Any], *, within_s: float, what: str) -> dict[str, Any]:
         """Send a command and return its answer.
 
@@ -139,6 +151,22 @@ class WorkerProcess:
         if "failure" in answer:
             raise self._failed(FailureKind(answer["failure"]), answer["message"])
         return answer
+
+    def protections(self, *, within_s: float = 5.0) -> Protections:
+        """Return what the worker is kept from, as the kernel tells.
+
+        Raises:
+            WorkerFailedError: If there is no worker within that time.
+        """
+        deadline_s = time.monotonic() + within_s
+        while True:
+            # Below the guard are, before, its own tries.
+            pids = [pid for pid in guard.descendants(self._process.pid) if guard.is_worker(pid)]
+            if pids:
+                return protections.of(pids[0])
+            if self._process.poll() is not None or time.monotonic() > deadline_s:
+                raise self._death("its start")
+            time.sleep(0.005)
 
     def close(self) -> None:
         """Kill the worker and all below it, and free what it held. May be called again."""
@@ -210,6 +238,12 @@ class WorkerProcess:
         if now_s >= self._next_look_s:
             self._next_look_s = now_s + _POLL_S
             pids = guard.descendants(self._process.pid)
+            if len(pids) > limits.MOST_PROCESSES:
+                raise self._failed(
+                    FailureKind.CRASHED,
+                    f"the worker and what it started were {len(pids)} processes during {what}: "
+                    f"the limit is {limits.MOST_PROCESSES}",
+                )
             held_bytes = limits.resident_bytes(pids, over_bytes=self._memory_bytes)
             if held_bytes > self._memory_bytes:
                 raise self._failed(

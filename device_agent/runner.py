@@ -15,6 +15,7 @@ from boardfront.device_agent.energy import find_energy_meter
 from boardfront.device_agent.load import LoadMeter
 from boardfront.device_agent.process import WorkerCancelledError, WorkerFailedError
 from boardfront.device_agent.session import Prepared, Session
+from boardfront.device_agent.spares import SpareWorkers
 from boardfront.protos.normalisation import (
     RatioStatistics,
     elasticity,
@@ -58,6 +59,7 @@ class JobRun:
         emit: Takes (subject id, event).
         cancelled: When set, `execute` raises WorkerCancelledError within half a second.
         root: Where the device's files are.
+        spares: Gives the workers, and starts those of the next job while nothing is timed.
     """
 
     def __init__(
@@ -67,7 +69,9 @@ class JobRun:
         emit: Callable[[str, EventBody], None],
         cancelled: threading.Event,
         root: Path = sysfs.ROOT,
+        spares: SpareWorkers | None = None,
     ) -> None:
+        self._spares = spares or SpareWorkers()
         self._job = job
         self._root = root
         self._prepared = prepared
@@ -86,6 +90,7 @@ class JobRun:
         try:
             self._cool_down()
             self._open()
+            self._spares.settle()
             for session in tuple(self._live):
                 self._emit(session.subject_id, Working(phase=Phase.WARMING_UP))
                 self._guarded(session, Session.warm_up)
@@ -125,12 +130,20 @@ class JobRun:
             if isinstance(found, Failure):
                 self._emit(subject_id, found)
                 continue
-            session = Session(self._job, found, self._cancelled, cpus.get(subject_id, ()))
+            session = Session(
+                self._job,
+                found,
+                self._cancelled,
+                cpus.get(subject_id, ()),
+                self._spares.take(self._cancelled),
+            )
             self._sessions.append(session)
             self._live.append(session)
+        self._spares.start()
         self._load_all()
         for session in tuple(self._live):
             if session.tuning_budget_s > 0:
+                self._spares.settle()
                 self._emit(session.subject_id, Working(phase=Phase.TUNING))
                 if not self._guarded(session, Session.tune):
                     continue

@@ -53,6 +53,7 @@ class Session:
         prepared: What to run.
         cancelled: When set, every call raises WorkerCancelledError within half a second.
         cpus: Cores that the worker keeps to; empty leaves it where it is.
+        process: A fresh worker of the job; None: one is started.
 
     All calls raise WorkerFailedError when the worker fails, dies or runs out of time.
     """
@@ -63,6 +64,7 @@ class Session:
         prepared: Prepared,
         cancelled: threading.Event,
         cpus: tuple[int, ...] = (),
+        process: WorkerProcess | None = None,
     ) -> None:
         self.prepared = prepared
         self.target = prepared.target
@@ -86,7 +88,7 @@ class Session:
         self._cpu_before_s = 0.0
         self._cpu_s = 0.0
         self._cancelled = cancelled
-        self._worker = WorkerProcess(cancelled)
+        self._worker = process or WorkerProcess(cancelled)
 
     @property
     def subject_id(self) -> str:

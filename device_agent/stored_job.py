@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from boardfront.protos.records import (
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 STOPPED = "the agent was stopped"
 WAITED = "the agent stopped and started again"
 DIED = "the agent died while it measured this"
+SUSPENDED = "the device went to another lease"
 
 _EXACT_POSITIONS = 16
 
@@ -44,6 +46,9 @@ class StoredJob:
         self.submitted_s = time.monotonic()
         self.state = JobState.QUEUED
         self.cancelled = threading.Event()
+        """Set to end its run, for whatever reason."""
+        self.unwanted = False
+        """Whether somebody cancelled it, rather than the device being another's now."""
         self.count = len(events)
         self._position: int | None = None
         self._events: list[JobEvent] | None = list(events)
@@ -78,6 +83,22 @@ class StoredJob:
         self._position = position
         self.append("", Queued(position=position))
 
+    def is_of(self, job: Job) -> bool:
+        """Whether this is the same job, under whatever lease."""
+        return replace(self.job, fencing_token=0) == replace(job, fencing_token=0)
+
+    def suspend(self) -> None:
+        """Wait again after an interrupted run; what was answered stays."""
+        self.cancelled.clear()
+        self.state = JobState.QUEUED
+        self.append("", Interrupted(reason=SUSPENDED))
+
+    def continue_under(self, job: Job) -> None:
+        """Take over a newer lease; the time without one was no waiting in the queue."""
+        self.job = job
+        self.submitted_s = time.monotonic()
+        self.folder.rewrite(job)
+
     def move_up(self, position: int) -> None:
         """Say it again if it has changed; far behind, only every so often.
 
@@ -93,7 +114,7 @@ class StoredJob:
         """Say, at the start of an agent, what became of the job under the one before it."""
         events = self.events_from(0)
         began = [index for index, event in enumerate(events) if _is_interruption(event)]
-        if began and began[-1] == len(events) - 1 and _reason(events[-1]) == STOPPED:
+        if began and began[-1] == len(events) - 1 and _reason(events[-1]) in (STOPPED, SUSPENDED):
             return
         since = events[began[-1] :] if began else events
         ran = any(isinstance(event.body, Working) for event in since)

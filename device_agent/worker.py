@@ -2,8 +2,8 @@
 
 Started by guard.py as `python -m boardfront.device_agent.worker COMMAND_FD ANSWER_FD GUARD_PID
 MEMORY_LIMIT_BYTES`. It reads one JSON command a line and answers each by one JSON line on a pipe
-of its own, because standard output belongs to the runtimes, which are noisy. `probe` is the one
-command that needs no subject.
+of its own, because standard output belongs to the runtimes, which are noisy. `probe` and `ready`
+need no subject.
 """
 
 from __future__ import annotations
@@ -138,6 +138,7 @@ def main() -> None:
     subject = _Subject()
     handlers: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
         "probe": _probe,
+        "ready": lambda _command: {},
         "load": lambda command: _load(subject, command),
         "tune": subject.tune,
         "compile": subject.compile,
@@ -226,6 +227,11 @@ def _die_with(guard_pid: int) -> None:
     guard.prctl(guard.PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != guard_pid:
         sys.exit(1)
+
+
+def ready_command() -> dict[str, Any]:
+    """Return the command that is answered as soon as the worker has started."""
+    return {"do": "ready"}
 
 
 def load_command(

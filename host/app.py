@@ -7,7 +7,16 @@ from typing import Annotated
 
 import typer
 
-from boardfront.host.paths import default_store
+from boardfront.host.app_device import device_app
+from boardfront.host.app_options import (  # noqa: TC001 - typer reads annotations
+    Device,
+    FleetFile,
+    Json,
+    Priority,
+    Store,
+)
+from boardfront.host.app_store import store_app
+from boardfront.host.paths import default_fleet, default_store
 
 app = typer.Typer(
     help="Find the networks that are Pareto-optimal on the boards you own. "
@@ -24,27 +33,12 @@ _space = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(_space, name="space")
-_device = typer.Typer(
-    help="One device: is it still what it was?",
-    epilog="Example: boardfront device verify local",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-)
-app.add_typer(_device, name="device")
+app.add_typer(device_app, name="device")
+app.add_typer(store_app, name="store")
 
-_Json = Annotated[bool, typer.Option("--json", help="Print JSON, seconds throughout.")]
-_Store = Annotated[
-    Path | None,
-    typer.Option(
-        "--store", metavar="FILE", help="Measurement store (default: BOARDFRONT_STORE, or yours)."
-    ),
-]
 _Runs = Annotated[Path, typer.Option("--runs", metavar="FOLDER", help="Where runs are kept.")]
 
 
-_Device = Annotated[
-    str, typer.Option("--device", metavar="HOST:PORT|local", help="The agent that measures.")
-]
 _Shape = Annotated[
     list[str] | None,
     typer.Option(
@@ -126,7 +120,7 @@ def _measure(
     setting: _Settings = None,
     task: _TaskOption = "inference",
     frozen_stages: _Frozen = 0,
-    device: _Device = "local",
+    device: Device = "local",
     backend: Annotated[str, typer.Option(help="What executes the network.")] = "onnxruntime",
     batch: Annotated[int, typer.Option(min=1, help="Batch of a dynamic first dimension.")] = 1,
     shape: _Shape = None,
@@ -161,8 +155,10 @@ def _measure(
     duration: _Duration = 2.0,
     deadline: _Deadline = 30.0,
     compile_deadline: _CompileDeadline = 300.0,
-    as_json: _Json = False,
-    store: _Store = None,
+    as_json: Json = False,
+    store: Store = None,
+    fleet: FleetFile = None,
+    priority: Priority = 0,
 ) -> int:
     """Measure a network on a device: an ONNX file, or an architecture of a space."""
     from boardfront.host.commands import arguments, measure
@@ -191,6 +187,8 @@ def _measure(
             precision=arguments.precision(precision, duration),
             deadlines=arguments.deadlines(duration, deadline, compile_deadline),
             store=store or default_store(),
+            fleet=fleet or default_fleet(),
+            priority=priority,
         )
     )
 
@@ -208,7 +206,7 @@ def _compare(
     setting: _Settings = None,
     task: _TaskOption = "inference",
     frozen_stages: _Frozen = 0,
-    device: _Device = "local",
+    device: Device = "local",
     backend: Annotated[str, typer.Option(help="What executes A, and B too.")] = "onnxruntime",
     backend_b: Annotated[str, typer.Option(help="What executes B.")] = "",
     batch: Annotated[int, typer.Option(min=1, help="Batch of A, and of B too.")] = 1,
@@ -225,8 +223,10 @@ def _compare(
     duration: _Duration = 2.0,
     deadline: _Deadline = 60.0,
     compile_deadline: _CompileDeadline = 300.0,
-    as_json: _Json = False,
-    store: _Store = None,
+    as_json: Json = False,
+    store: Store = None,
+    fleet: FleetFile = None,
+    priority: Priority = 0,
 ) -> int:
     """Say which of two is faster: both in one job, run by run in turn."""
     from boardfront.host.commands import arguments, compare
@@ -270,6 +270,8 @@ def _compare(
             deadlines=arguments.deadlines(duration, deadline, compile_deadline),
             as_json=as_json,
             store=store or default_store(),
+            fleet=fleet or default_fleet(),
+            priority=priority,
         )
     )
 
@@ -279,41 +281,22 @@ def _devices(
     *,
     device: Annotated[
         list[str] | None,
-        typer.Option(metavar="HOST:PORT|local", help="Device to ask; repeatable."),
+        typer.Option(
+            metavar="NAME|TAGS|HOST:PORT|local",
+            help="Device to ask; repeatable (default: this machine and all of the fleet file).",
+        ),
     ] = None,
-    as_json: _Json = False,
+    within: Annotated[
+        float,
+        typer.Option("--within", min=0.1, metavar="SECONDS", help="Longest wait for answers."),
+    ] = 30.0,
+    as_json: Json = False,
+    fleet: FleetFile = None,
 ) -> int:
-    """Show devices: what they are, their backends, their queue."""
+    """Show devices: what they are, their backends, who holds them; 1 if one is away."""
     from boardfront.host.commands import devices
 
-    return devices.run(device or ["local"], as_json=as_json)
-
-
-@_device.command(
-    "verify", epilog="Example: boardfront device verify 192.168.1.20:50051 --sample 20"
-)
-def _device_verify(
-    device: Annotated[
-        str, typer.Argument(metavar="HOST:PORT|local", help="The agent that measures.")
-    ],
-    *,
-    sample: Annotated[int, typer.Option(min=1, help="How many are measured again.")] = 10,
-    seed: Annotated[int, typer.Option(help="Of the random sample.")] = 0,
-    as_json: _Json = False,
-    store: _Store = None,
-) -> int:
-    """Measure again a sample of what the store holds; 0 if all agree within 2 %, else 1."""
-    from boardfront.host.commands import device as command
-
-    return command.run_verify(
-        command.VerifyArguments(
-            device=device,
-            sample=sample,
-            seed=seed,
-            as_json=as_json,
-            store=store or default_store(),
-        )
-    )
+    return devices.run(device or (), fleet or default_fleet(), within_s=within, as_json=as_json)
 
 
 @app.command("search", epilog="Example: boardfront search examples/quickstart.toml")
@@ -327,8 +310,9 @@ def _search(
         typer.Option(metavar="RUN|latest", help="Go on with a run: its folder or its name."),
     ] = None,
     runs: _Runs = Path("runs"),
-    as_json: _Json = False,
-    store: _Store = None,
+    as_json: Json = False,
+    store: Store = None,
+    priority: Priority = 0,
 ) -> int:
     """Train a supernet, search it, and ship the front measured whole."""
     from boardfront.host.commands import search
@@ -340,12 +324,13 @@ def _search(
             runs=runs,
             as_json=as_json,
             store=store or default_store(),
+            priority=priority,
         )
     )
 
 
 @app.command("runs", epilog="Example: boardfront runs --json")
-def _runs(*, runs: _Runs = Path("runs"), as_json: _Json = False) -> int:
+def _runs(*, runs: _Runs = Path("runs"), as_json: Json = False) -> int:
     """List runs, newest first, and how to go on with them."""
     from boardfront.host.commands import runs as command
 
@@ -353,7 +338,7 @@ def _runs(*, runs: _Runs = Path("runs"), as_json: _Json = False) -> int:
 
 
 @_space.command("list", epilog="Example: boardfront space list --json")
-def _space_list(*, as_json: _Json = False) -> int:
+def _space_list(*, as_json: Json = False) -> int:
     """List the search spaces and their settings."""
     from boardfront.host.commands import space
 
@@ -371,7 +356,7 @@ def _space_show(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="A setting as in TOML; repeatable."),
     ] = None,
-    as_json: _Json = False,
+    as_json: Json = False,
 ) -> int:
     """Show an architecture's size: parameters, MACs, activations."""
     from boardfront.host.commands import space as command

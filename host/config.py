@@ -21,6 +21,7 @@ from boardfront.host.experiment import (
     TrainingSettings,
 )
 from boardfront.host.experiment_file import ExperimentFile
+from boardfront.host.fleet.select import select
 from boardfront.host.toml_lines import KeyPath, key_lines
 from boardfront.protos.errors import WrongInputError
 from boardfront.protos.records import TaskKind
@@ -70,6 +71,7 @@ def parse_experiment(text: str, *, file: str) -> Experiment:
         raise source.explain(problem.errors(include_url=False)) from problem
     _check_estimator(tables, source)
     _check_names(tables, source)
+    _check_devices(tables, source)
     _check_space(tables, source)
     return _experiment(tables, Path(file).stem)
 
@@ -250,6 +252,20 @@ def _check_known(
     )
 
 
+def _check_devices(tables: ExperimentFile, source: _Source) -> None:
+    """Let the fleet file say whether it knows a target's device."""
+    for i, target in enumerate(tables.target):
+        for device in target.device:
+            _check_device(device, ("target", i, "device"), source)
+
+
+def _check_device(device: str, path: KeyPath, source: _Source) -> None:
+    try:
+        select(device)
+    except WrongInputError as problem:
+        raise source.error(path, f"wrong value for 'device' in [[target]]: {problem}") from problem
+
+
 def _check_space(tables: ExperimentFile, source: _Source) -> None:
     """Let the space judge its own settings."""
     from boardfront.host.data import catalog as datasets
@@ -306,7 +322,13 @@ def _experiment(tables: ExperimentFile, stem: str) -> Experiment:
         else TrainingSettings(**tables.training.model_dump()),
         search=SearchSettings(**tables.search.model_dump()),
         targets=tuple(
-            TargetSettings(**{**target.model_dump(), "task": TaskKind(target.task)})
+            TargetSettings(
+                **{
+                    **target.model_dump(),
+                    "task": TaskKind(target.task),
+                    "device": target.device[0] if len(target.device) == 1 else target.device,
+                }
+            )
             for target in tables.target
         ),
         objectives=tuple(

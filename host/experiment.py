@@ -87,7 +87,8 @@ class TargetSettings:
 
     Args:
         name: By which objectives refer to it.
-        device: "local", or "HOST:PORT" of an agent.
+        device: "local", "HOST:PORT" of an agent, a name in the fleet file, or tags such as
+            "soc=rk3588", which mean all boards that have them; several of these make a pool.
         backend: What executes the networks.
         options: Of the backend, as text.
         task: What is timed.
@@ -104,7 +105,7 @@ class TargetSettings:
     """
 
     name: str
-    device: str
+    device: str | tuple[str, ...]
     backend: str
     options: Mapping[str, str] = field(default_factory=dict)
     task: TaskKind = TaskKind.INFERENCE

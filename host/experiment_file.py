@@ -24,21 +24,25 @@ def _option_text(value: object) -> object:
     return str(value) if isinstance(value, int | float) else value
 
 
-def _check_device(value: str) -> str:
-    if re.fullmatch(r"local|\S+:[0-9]{1,5}", value) is None:
-        raise ValueError('expected "local" or "HOST:PORT"')
-    return value
-
-
 def _check_cpus(value: str) -> str:
     if value and re.fullmatch(r"[0-9]+(-[0-9]+)?(,[0-9]+(-[0-9]+)?)*", value) is None:
         raise ValueError('expected cores like "4-7" or "0,2"')
     return value
 
 
+def _devices(value: object) -> object:
+    """Take one device or several; what they mean is not known here."""
+    several = value if isinstance(value, list) else [value]
+    if not several or not all(isinstance(one, str) and one for one in several):
+        raise ValueError("expected a device or a list of devices")
+    if len(set(several)) < len(several):
+        raise ValueError("expected each device once")
+    return tuple(several)
+
+
 NotOk = Literal["unstable", "throttled", "contended", "drifted"]
 Cpus = Annotated[str, AfterValidator(_check_cpus)]
-Device = Annotated[str, AfterValidator(_check_device)]
+Devices = Annotated[tuple[str, ...], BeforeValidator(_devices)]
 OptionText = Annotated[str, BeforeValidator(_option_text)]
 
 
@@ -96,7 +100,7 @@ class TargetTable(Table):
     """[[target]]."""
 
     name: Name
-    device: Device = "local"
+    device: Devices = ("local",)
     backend: Name
     options: dict[str, OptionText] = Field(default_factory=dict)
     task: Literal["inference", "training-step"] = "inference"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from boardfront.host.fleet.measurer import room_together
+from boardfront.host.fleet.planned_job import room_together
 from boardfront.latency_models.base import TimeRequest
 from boardfront.latency_models.structure import structure_hash
 from boardfront.protos.records import Purpose
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import onnx
     import torch
 
-    from boardfront.host.fleet.measurer import DeviceMeasurer
+    from boardfront.host.targets import TargetMeasurer
     from boardfront.latency_models.base import Measurement, ReferenceModel
     from boardfront.search.measured_latency import TimingRule
     from boardfront.search.space import NetworkSpace
@@ -80,7 +80,7 @@ def write_deployable(
 
 def measure_whole(
     models: Mapping[str, onnx.ModelProto],
-    measurer: DeviceMeasurer,
+    measurer: TargetMeasurer,
     rule: TimingRule,
     plan: RoundPlan,
     *,
@@ -89,7 +89,8 @@ def measure_whole(
     """Measure finalists on one target, always fresh.
 
     Each round gives every finalist a new process; inside a round their windows are interleaved,
-    so that a machine whose level wanders does not change their order.
+    so that a machine whose level wanders does not change their order. The boards of a pool share
+    the rounds.
 
     Args:
         models: By encoding, in the order of the answers.
@@ -101,19 +102,23 @@ def measure_whole(
     groups = _balanced(list(models), room_together(plan.reference))
     answers: dict[str, list[Measurement]] = defaultdict(list)
     total = plan.processes * len(groups)
-    for number in range(plan.processes):
-        for place, group in enumerate(groups):
-            requests = [
-                replace(
-                    _request(encoding, models[encoding], rule),
-                    reference=plan.reference,
-                    job_seed=f"{plan.job_seed} finalists {number}",
-                )
-                for encoding in group
-            ]
-            for encoding, answer in zip(group, measurer.measure_together(requests), strict=True):
-                answers[encoding].append(answer)
-            on_round(number * len(groups) + place + 1, total)
+    first = {encoding: _request(encoding, model, rule) for encoding, model in models.items()}
+    rounds = (
+        [
+            replace(
+                first[encoding],
+                reference=plan.reference,
+                job_seed=f"{plan.job_seed} finalists {number}",
+            )
+            for encoding in group
+        ]
+        for number in range(plan.processes)
+        for group in groups
+    )
+    for done, found in enumerate(measurer.measure_groups(rounds)):
+        for encoding, answer in zip(groups[done % len(groups)], found, strict=True):
+            answers[encoding].append(answer)
+        on_round(done + 1, total)
     for encoding in models:
         yield combine(encoding, answers[encoding], plan)
 

@@ -6,11 +6,31 @@ import os
 from pathlib import Path
 
 
-def default_store() -> Path:
-    """Return the measurement store's file: BOARDFRONT_STORE, else under the user's data."""
+def default_store() -> str:
+    """Return the measurement store: BOARDFRONT_STORE, else a file under the user's data.
+
+    Returns:
+        A path, or a database URL: what makes a Path of it loses one of the URL's slashes.
+    """
     given = os.environ.get("BOARDFRONT_STORE")
     if given:
-        return Path(given)
+        return given
     base = os.environ.get("XDG_DATA_HOME")
     data = Path(base) if base else Path.home() / ".local" / "share"
-    return data / "boardfront" / "measurements.db"
+    return str(data / "boardfront" / "measurements.db")
+
+
+def default_fleet() -> Path:
+    """Return the fleet file: BOARDFRONT_FLEET, else under the user's settings."""
+    given = os.environ.get("BOARDFRONT_FLEET")
+    if given:
+        return Path(given)
+    base = os.environ.get("XDG_CONFIG_HOME")
+    settings = Path(base) if base else Path.home() / ".config"
+    return settings / "boardfront" / "fleet.toml"
+
+
+def default_cache() -> Path:
+    """Return the folder of what can be made again."""
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "boardfront"

@@ -43,6 +43,11 @@ class RunFolder:
         return self.path / "journal.jsonl"
 
     @property
+    def ledger(self) -> Path:
+        """Which board got which job; only where a run has several boards."""
+        return self.path / "boards.jsonl"
+
+    @property
     def control(self) -> Path:
         """Folder for requests to the run."""
         return self.path / "control"

@@ -12,7 +12,12 @@ from boardfront.host import journal_records as records
 from boardfront.host import text
 from boardfront.host.control import RunControl
 from boardfront.host.training import UntrainableError
-from boardfront.search.evaluation import Candidate, CandidateEvaluator, EvaluationFailure
+from boardfront.search.evaluation import (
+    NO_ACCURACY,
+    Candidate,
+    CandidateEvaluator,
+    EvaluationFailure,
+)
 from boardfront.search.loop import front_hypervolume
 from boardfront.search.objective import minimised
 
@@ -24,14 +29,8 @@ if TYPE_CHECKING:
     from boardfront.host.progress import RunProgress
     from boardfront.host.run_folder import RunFolder
     from boardfront.host.supernet.progress import TrainingReport
-    from boardfront.search.estimator import Estimator
-    from boardfront.search.evaluation import LatencySource
 
 SHOW_EPOCHS_AFTER_S = 2.0
-
-_NO_ACCURACY = math.nan
-"""Of a candidate that could not be trained. Nothing can be done with it by mistake: a score that
-is no number is refused."""
 
 
 def known_candidates(
@@ -42,7 +41,7 @@ def known_candidates(
         record.encoding: Candidate(
             encoding=record.encoding,
             estimator_state_id=record.estimator_state_id,
-            accuracy=_NO_ACCURACY
+            accuracy=NO_ACCURACY
             if record.validation_accuracy is None
             else record.validation_accuracy,
             latencies=record.latencies,
@@ -55,29 +54,15 @@ def known_candidates(
 
 
 class RunEvaluator(CandidateEvaluator):
-    """Scores candidates; one that cannot be trained is a failure and takes no device time."""
-
-    def __init__(
-        self,
-        estimator: Estimator,
-        sources: Mapping[str, LatencySource],
-        known: Mapping[str, Candidate],
-    ) -> None:
-        super().__init__(estimator, sources, known)
-        self._trained_by = estimator
+    """Scores candidates; one that cannot be trained is a failure."""
 
     @override
-    def evaluate(self, encoding: str) -> Candidate:
-        """Score one architecture. What cannot be had is a failure in the result."""
+    def accuracy(self, encoding: str) -> float | EvaluationFailure:
+        """Return the accuracy of an architecture, or why it cannot be trained."""
         try:
-            return super().evaluate(encoding)
+            return super().accuracy(encoding)
         except UntrainableError as error:
-            return Candidate(
-                encoding=encoding,
-                estimator_state_id=self._trained_by.state_id,
-                accuracy=_NO_ACCURACY,
-                failure=EvaluationFailure(message=str(error), kind=error.kind),
-            )
+            return EvaluationFailure(message=str(error), kind=error.kind)
 
 
 class RunObserver:

@@ -20,7 +20,7 @@ from boardfront.host.finalists import RoundPlan, WholeTime, measure_whole, write
 from boardfront.host.journal import Journal
 from boardfront.host.search_part import RunEvaluator, RunObserver, known_candidates
 from boardfront.host.shipping import Shipment
-from boardfront.host.targets import Targets, finalist_rule
+from boardfront.host.targets import Targets, TargetSurroundings, finalist_rule
 from boardfront.protos.errors import BoardfrontError, WrongInputError
 from boardfront.search.algorithms import catalog as algorithms
 from boardfront.search.loop import Budget, search
@@ -56,6 +56,7 @@ class SearchRun:
         experiment: What to do.
         store: Where measurements are kept.
         progress: Shows where the run stands.
+        priority: Of the run where others wait for its devices too; higher is served first.
 
     Raises:
         RunLockedError: If another process runs it.
@@ -68,7 +69,10 @@ class SearchRun:
         experiment: Experiment,
         store: MeasurementStore,
         progress: RunProgress,
+        *,
+        priority: int = 0,
     ) -> None:
+        self._priority = priority
         self._folder = folder
         self._experiment = experiment
         self._store = store
@@ -114,11 +118,16 @@ class SearchRun:
         targets = Targets(
             self._experiment.targets,
             self._space,
-            self._store,
-            job_seed=self._folder.job_seed,
-            say=self._progress.say,
-            on_remeasured=lambda target, encoding, latency: self._journal.append(
-                records.Remeasured(target=target, encoding=encoding, latency=latency)
+            TargetSurroundings(
+                store=self._store,
+                job_seed=self._folder.job_seed,
+                run=self._folder.path.name,
+                priority=self._priority,
+                say=self._progress.say,
+                on_remeasured=lambda target, encoding, latency: self._journal.append(
+                    records.Remeasured(target=target, encoding=encoding, latency=latency)
+                ),
+                ledger=self._folder.ledger,
             ),
         )
         try:
@@ -147,6 +156,9 @@ class SearchRun:
                     f"expected at least one; see the failures in {self._folder.journal}"
                 )
             report = self._finish(targets, prepared, front, observer.seen)
+        except KeyboardInterrupt:
+            targets.close(cancel=True)
+            raise
         finally:
             targets.close()
         self._journal.append(

@@ -1,14 +1,26 @@
-"""The targets of an experiment, connected: one client a device, one rule a target."""
+"""The targets of an experiment, connected: one client a device, one rule a target.
+
+A target on this machine is measured on the caller's thread and nothing overlaps it. Any other one
+is a pool of one or several boards, each with a thread of its own.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Protocol
 
-from boardfront.host.fleet.address import AgentAddress, parse_device
 from boardfront.host.fleet.client import AgentClient
+from boardfront.host.fleet.crew import Crew, Patience
+from boardfront.host.fleet.lease import lease_request
+from boardfront.host.fleet.ledger import Ledger
 from boardfront.host.fleet.measurer import DeviceMeasurer
+from boardfront.host.fleet.pool import BOARD_DESCRIPTION_HOLDS_S, Muster, Pool, muster
+from boardfront.host.fleet.run_leases import RunLeases
+from boardfront.host.fleet.select import select
+from boardfront.host.fleet.self_test import SelfTest
 from boardfront.host.fleet.sentinel import Finding, SentinelRule, State
+from boardfront.host.fleet.this_machine import may_overlap, own_device_id
+from boardfront.latency_models.base import Measurer
 from boardfront.protos.errors import BoardfrontError, WrongInputError
 from boardfront.protos.records import Deadlines, Precision, Task, Verdict
 from boardfront.search.evaluation import EvaluationFailure, Latency
@@ -16,11 +28,15 @@ from boardfront.search.measured_latency import MeasuredLatency, TimingRule
 from boardfront.search.verdicts import Reaction, VerdictPolicy
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from pathlib import Path
 
     from boardfront.host.experiment import FinalistSettings, TargetSettings
-    from boardfront.latency_models.base import Measurement
+    from boardfront.host.fleet.board import Board
+    from boardfront.host.fleet.select import Selected
+    from boardfront.latency_models.base import Measurement, TimeRequest
     from boardfront.latency_models.store import MeasurementStore
+    from boardfront.protos.records import DeviceDescription, JobEvent
     from boardfront.search.space import NetworkSpace
 
 # On a restless machine the interval never gets narrow: after so many times the shortest look
@@ -32,14 +48,50 @@ _MIN_RUN_S = 60.0
 _RUN_FACTOR = 20.0
 
 
+class TargetMeasurer(Measurer, Protocol):
+    """A Measurer that also measures together what is to be compared."""
+
+    def measure_groups(
+        self, groups: Iterable[Sequence[TimeRequest]]
+    ) -> Iterator[tuple[Measurement, ...]]:
+        """Answer groups in order, the windows of each interleaved in one job."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ConnectedTarget:
     """A target whose device answers."""
 
     settings: TargetSettings
-    measurer: DeviceMeasurer
+    measurer: TargetMeasurer
     source: MeasuredLatency
     rule: TimingRule
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TargetSurroundings:
+    """What all targets of a run share.
+
+    Args:
+        store: Where answers are kept.
+        job_seed: Names the run.
+        say: Told when a connection is lost or back, and when a device's level has moved.
+        on_remeasured: Told (target, encoding, time) of each time that replaces an earlier one.
+        ledger: File that says which board got which job; None: nobody will ask.
+        listener: Told (label, event) while jobs run, on the boards' threads.
+        run: What people call the run, where they wait for its devices.
+        priority: Of the run where others wait for its devices too; higher is served first.
+        patience: With boards that do not answer.
+    """
+
+    store: MeasurementStore
+    job_seed: str
+    say: Callable[[str], None]
+    on_remeasured: Callable[[str, str, Latency], None] = lambda *_: None
+    ledger: Path | None = None
+    listener: Callable[[str, JobEvent], None] = lambda *_: None
+    run: str = "search"
+    priority: int = 0
+    patience: Patience = field(default_factory=Patience)
 
 
 class Targets:
@@ -48,10 +100,7 @@ class Targets:
     Args:
         settings: Of the experiment.
         space: Whose networks are measured.
-        store: Where answers are kept.
-        job_seed: Names the run.
-        say: Told when a connection is lost or back, and when a device's level has moved.
-        on_remeasured: Told (target, encoding, time) of each time that replaces an earlier one.
+        around: What all targets share.
 
     Raises:
         BoardfrontError: If a device does not answer.
@@ -62,36 +111,43 @@ class Targets:
         self,
         settings: Sequence[TargetSettings],
         space: NetworkSpace,
-        store: MeasurementStore,
-        *,
-        job_seed: str,
-        say: Callable[[str], None],
-        on_remeasured: Callable[[str, str, Latency], None] = lambda *_: None,
+        around: TargetSurroundings,
     ) -> None:
-        self._addresses: dict[str, AgentAddress] = {}
-        self._clients: dict[str, AgentClient] = {}
+        self._client: AgentClient | None = None
+        self._around = around
+        self._crew = Crew(around.say, ledger=Ledger(around.ledger), patience=around.patience)
+        self._musters: dict[tuple[object, ...], Muster] = {}
+        self._leases = RunLeases(
+            lease_request(f"run {around.run}", seed=around.job_seed, priority=around.priority),
+            around.say,
+            self._crew.post,
+        )
         self.by_name: dict[str, ConnectedTarget] = {}
+        self._selected = {target.name: _select(target) for target in settings}
         try:
+            # Before anything is timed: what is timed first is what all else is divided by.
+            self._passed_over = self._leases.take(tuple(self._selected.values()))
             for target in settings:
-                client = self._client(target.device, say)
-                self.by_name[target.name] = _connect(
-                    target,
-                    client,
-                    space,
-                    _Surroundings(
-                        store=store, job_seed=job_seed, say=say, on_remeasured=on_remeasured
-                    ),
-                )
+                self.by_name[target.name] = self._connect(target, space)
         except BaseException:
             self.close()
             raise
 
-    def close(self) -> None:
-        """Hang up, and stop a local agent of ours."""
-        for client in self._clients.values():
-            client.close()
-        for address in self._addresses.values():
-            address.close()
+    def close(self, *, cancel: bool = False) -> None:
+        """Hang up, and stop a local agent of ours.
+
+        Args:
+            cancel: End the jobs that are under way on boards as well.
+        """
+        self._leases.stop()
+        self._crew.close(cancel=cancel)
+        if self._client is not None:
+            self._client.close()
+        # Before a local agent ends: it would keep its holder for the next.
+        self._leases.close()
+        for devices in self._selected.values():
+            for device in devices:
+                device.address.close()
 
     def time_alone(self, name: str, encoding: str) -> Latency:
         """Measure one architecture on a target before anything long begins.
@@ -114,11 +170,120 @@ class Targets:
         source = self.by_name[name].source
         source.reference = source.reference_model(encoding, quiet_s)
 
-    def _client(self, device: str, say: Callable[[str], None]) -> AgentClient:
-        if device not in self._clients:
-            self._addresses[device] = parse_device(device)
-            self._clients[device] = AgentClient(self._addresses[device], on_lost=say)
-        return self._clients[device]
+    def _connect(self, target: TargetSettings, space: NetworkSpace) -> ConnectedTarget:
+        selected = self._selected[target.name]
+        if any(one.name == "local" for one in selected):
+            return self._connect_local(target, space, selected)
+        found = self._muster(target, selected)
+        description = found.boards[0].description
+        if description is None:
+            raise AssertionError("a board that was mustered is described")
+        rule = _rule(target, space, description)
+        watch = _SentinelWatch(target.name, self._around, self._crew.post)
+        several = len(found.boards) > 1
+        own_id = own_device_id()
+        pool = Pool(
+            self._crew,
+            {
+                board.name: self._board_measurer(board, watch.rule(target, of_pool=several))
+                for board in found.boards
+            },
+            overlap=all(
+                board.description is not None
+                and may_overlap(
+                    board.description, target.backend, board.address.resolve(), own_id=own_id
+                )
+                for board in found.boards
+            ),
+        )
+        source = MeasuredLatency(
+            space,
+            pool,
+            rule,
+            job_seed=f"{self._around.job_seed} {target.name}",
+            queue=pool,
+        )
+        watch.source, watch.pool = source, pool
+        return ConnectedTarget(settings=target, measurer=pool, source=source, rule=rule)
+
+    def _connect_local(
+        self, target: TargetSettings, space: NetworkSpace, selected: Sequence[Selected]
+    ) -> ConnectedTarget:
+        """Connect this machine, whose measurer waits on the caller's thread."""
+        if len(selected) > 1:
+            raise WrongInputError(
+                f"target {target.name!r}: 'local' cannot be one of several devices: nothing of "
+                "ours may run on this machine while it measures; give it a target of its own"
+            )
+        if self._client is None:
+            self._client = AgentClient(
+                selected[0].address,
+                on_lost=self._around.say,
+                lease=self._leases.of(selected[0].name),
+            )
+        rule = _rule(target, space, self._client.describe())
+        watch = _SentinelWatch(target.name, self._around)
+        measurer = DeviceMeasurer(self._client, self._around.store, sentinel=watch.rule(target))
+        source = MeasuredLatency(
+            space, measurer, rule, job_seed=f"{self._around.job_seed} {target.name}"
+        )
+        watch.source = source
+        return ConnectedTarget(settings=target, measurer=measurer, source=source, rule=rule)
+
+    def _board_measurer(self, board: Board, sentinel: SentinelRule | None) -> DeviceMeasurer:
+        return DeviceMeasurer(
+            board.client,
+            self._around.store,
+            listener=self._around.listener,
+            sentinel=sentinel,
+            description_holds_s=BOARD_DESCRIPTION_HOLDS_S,
+        )
+
+    def _muster(self, target: TargetSettings, selected: Sequence[Selected]) -> Muster:
+        """Return the boards of a target that are alike, and say which are not.
+
+        Raises:
+            BoardfrontError: If none is left.
+        """
+        names = tuple(one.name for one in selected)
+        kind = (names, target.backend, tuple(sorted(target.options.items())), target.cpus)
+        if kind in self._musters:
+            return self._musters[kind]
+        test = SelfTest(
+            backend=target.backend,
+            options=target.options,
+            cpus=target.cpus,
+            store=self._around.store,
+        )
+        boards = [
+            self._crew.enlist(one.name, one.address, self._leases.of(one.name))
+            for one in selected
+            if one.name not in self._passed_over
+        ]
+        found = self._musters[kind] = muster(boards, test)
+        held = {name: self._passed_over[name] for name in names if name in self._passed_over}
+        left_out = {**held, **found.left_out}
+        reasons = [f"board {name}: {why}" for name, why in left_out.items()]
+        for reason in reasons:
+            self._around.say(f"{target.name}: left out {reason}")
+        if not found.boards:
+            raise BoardfrontError(
+                f"target {target.name!r}: no board can be used ({'; '.join(reasons)}): put one "
+                "right, or name others"
+            )
+        if len(selected) > 1:
+            level = f", on which the sentinel takes {found.level}" if found.level else ""
+            listed = ", ".join(board.name for board in found.boards)
+            boards_text = "1 board" if len(found.boards) == 1 else f"{len(found.boards)} boards"
+            self._around.say(f"{target.name}: {boards_text} ({listed}){level}")
+        return found
+
+
+def _select(target: TargetSettings) -> tuple[Selected, ...]:
+    devices = (target.device,) if isinstance(target.device, str) else target.device
+    # A board that is named and has the tags as well is one board.
+    found = {one.name: one for device in devices for one in select(device)}
+    return tuple(found.values())
 
 
 def finalist_rule(rule: TimingRule, settings: FinalistSettings) -> TimingRule:
@@ -138,20 +303,14 @@ def _deadlines(min_duration_s: float) -> Deadlines:
     return Deadlines(run_s=max(_MIN_RUN_S, _RUN_FACTOR * min_duration_s))
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Surroundings:
-    """What all targets share."""
+def _rule(
+    target: TargetSettings, space: NetworkSpace, description: DeviceDescription
+) -> TimingRule:
+    """Return how a target's networks are timed.
 
-    store: MeasurementStore
-    job_seed: str
-    say: Callable[[str], None]
-    on_remeasured: Callable[[str, str, Latency], None]
-
-
-def _connect(
-    target: TargetSettings, client: AgentClient, space: NetworkSpace, around: _Surroundings
-) -> ConnectedTarget:
-    description = client.describe()
+    Raises:
+        WrongInputError: If the device lacks the backend, or the backend an option.
+    """
     info = description.backend(target.backend)
     if info is None or not info.available:
         known = sorted(b.name for b in description.backends if b.available)
@@ -167,7 +326,7 @@ def _connect(
                 f"target {target.name!r}: backend {target.backend} has no option {name!r}: "
                 f"expected one of {sorted(known_options)}"
             )
-    rule = TimingRule(
+    return TimingRule(
         task=Task(
             kind=target.task,
             batch=target.batch,
@@ -193,32 +352,58 @@ def _connect(
             cool_down_s=target.cool_down_s,
         ),
     )
-    watch = _SentinelWatch(target.name, around)
-    measurer = DeviceMeasurer(client, around.store, sentinel=watch.rule(target))
-    source = MeasuredLatency(space, measurer, rule, job_seed=f"{around.job_seed} {target.name}")
-    watch.source = source
-    return ConnectedTarget(settings=target, measurer=measurer, source=source, rule=rule)
 
 
 class _SentinelWatch:
-    """Tells a run what the sentinel of a target found; needed where there is no reference."""
+    """Tells a run what the sentinel of a target found; needed where there is no reference.
 
-    def __init__(self, target: str, around: _Surroundings) -> None:
+    Args:
+        target: Its name.
+        around: Who is told.
+        post: Has something called on the run's own thread; None: the sentinel is timed there.
+    """
+
+    def __init__(
+        self,
+        target: str,
+        around: TargetSurroundings,
+        post: Callable[[Callable[[], None]], None] | None = None,
+    ) -> None:
         self._target = target
         self._around = around
+        self._post = post or _at_once
         self.source: MeasuredLatency | None = None
+        self.pool: Pool | None = None
 
-    def rule(self, target: TargetSettings) -> SentinelRule | None:
-        """Return when the sentinel is timed; ratios to a reference need none."""
+    def rule(self, target: TargetSettings, *, of_pool: bool = False) -> SentinelRule | None:
+        """Return when the sentinel is timed; ratios to a reference need none.
+
+        Args:
+            target: Whose.
+            of_pool: It was timed already when the pool was put together, and a board whose level
+                moved measures nothing again: the others do.
+        """
         if target.reference != "none":
             return None
-        return SentinelRule(on_finding=self._found, on_remeasured=self._remeasured)
+        return SentinelRule(
+            at_once=not of_pool,
+            again=not of_pool,
+            on_finding=lambda finding: self._post(lambda: self._found(finding)),
+            on_remeasured=lambda old, new: self._post(lambda: self._remeasured(old, new)),
+        )
 
     def _found(self, finding: Finding) -> None:
         if finding.state is not State.STEADY:
             self._around.say(f"{self._target}: {finding.message}")
+        if self.source is not None and self.pool is not None and len(self.pool.boards) > 1:
+            for old, new in self.source.measure_again(finding.quarantined, self._around.store):
+                self._remeasured(old, new)
 
     def _remeasured(self, old: Measurement, new: Measurement) -> None:
         encoding = self.source.remeasured(old, new) if self.source else None
         if encoding is not None and self.source is not None:
             self._around.on_remeasured(self._target, encoding, self.source.corrections[encoding])
+
+
+def _at_once(call: Callable[[], None]) -> None:
+    call()

@@ -16,7 +16,7 @@ from boardfront.protos.records import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from boardfront.latency_models.key import TimeKey
 
@@ -157,3 +157,41 @@ class Measurer(Protocol):
 
     def measure(self, requests: Sequence[TimeRequest]) -> Iterator[Measurement]:
         """Measure every request, or look it up."""
+
+
+@runtime_checkable
+class QueueingMeasurer(Measurer, Protocol):
+    """A Measurer that works on while its caller does something else.
+
+    Guarantees, beyond those of Measurer:
+        - Every request submitted is answered once, in `attend`, on the caller's thread, in
+          whatever order the answers come.
+        - `measure` may be used between two calls of `submit`.
+    """
+
+    @property
+    def ahead(self) -> int:
+        """Requests that should be under way so that no device waits.
+
+        0: nothing of the caller's may run beside a measurement, so one at a time.
+        """
+
+    def submit(
+        self,
+        request: TimeRequest,
+        then: Callable[[Measurement], None],
+        *,
+        delay_s: float = 0.0,
+        after: Measurement | None = None,
+    ) -> None:
+        """Have a request answered; `then` hears the answer.
+
+        Args:
+            request: What is wanted.
+            then: Told the answer; it may submit again.
+            delay_s: Not sooner than this.
+            after: The answer that was not good enough, if it is asked again because of one.
+        """
+
+    def attend(self, *, wait: bool) -> None:
+        """Tell what was answered; with `wait`, until something was."""

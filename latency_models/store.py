@@ -10,27 +10,41 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
-from boardfront.latency_models import strict_json
-from boardfront.latency_models.base import Measurement
-from boardfront.latency_models.key import TimeKey
-from boardfront.latency_models.outcome_json import outcome_from_json, outcome_to_json
-from boardfront.latency_models.store_engine import StoreError, open_engine, writing
+from boardfront.latency_models.store_absorb import absorb
+from boardfront.latency_models.store_engine import (
+    StoreError,
+    open_engine,
+    snapshot,
+    store_revision,
+    writing,
+)
+from boardfront.latency_models.store_entry import scan
+from boardfront.latency_models.store_location import is_same, shown
+from boardfront.latency_models.store_rows import from_row, to_row
 from boardfront.latency_models.store_schema import measurements, quarantines
+from boardfront.latency_models.store_summary import StoreSummary, summarise
 from boardfront.protos.errors import WrongInputError
-from boardfront.protos.records import Purpose, Result, Verdict
+from boardfront.protos.records import Purpose, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator
+    from collections.abc import Callable, Collection, Iterator, Sequence
     from pathlib import Path
 
     from typing_extensions import Self
 
-    from boardfront.protos.records import Normalised, Precision
+    from boardfront.latency_models.base import Measurement
+    from boardfront.latency_models.key import TimeKey
+    from boardfront.latency_models.store_absorb import Absorbed
+    from boardfront.latency_models.store_entry import EntryJson, StoreEntry
+    from boardfront.protos.records import Precision
 
-__all__ = ["MeasurementStore", "StoreError", "Trusted"]
+__all__ = ["MeasurementStore", "Snapshot", "StoreError", "Trusted"]
 
 _IDS_A_QUERY = 500
 """Databases limit the parameters of one statement."""
+
+_ABSORB_TRIES = 5
+"""Each meets another process that stores one of the same measurements at the same moment."""
 
 _IN_QUARANTINE = (
     sa.exists().where(quarantines.c.measurement_id == measurements.c.id).correlate(measurements)
@@ -58,15 +72,23 @@ class Trusted:
     measurement_protocol_version: int
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Snapshot:
+    """All of a store at one moment: how many measurements, and each with its quarantines."""
+
+    count: int
+    entries: Iterator[EntryJson]
+
+
 class MeasurementStore:
     """Keeps measurements for ever.
 
     Guarantees: what `append` returned is on the disk; nothing is ever updated or deleted;
-    several processes and threads may use one file at once. Each read sees all appends that
-    returned before it.
+    several processes and threads may use one store at once, on several hosts where it is a
+    server's. Each read sees all appends that returned before it.
 
     Args:
-        location: Path of an SQLite file, which is created, or a database URL.
+        location: Path of an SQLite file, which is created, or the URL of a PostgreSQL database.
         clock: Seconds since 1970, for the time of a quarantine.
 
     Raises:
@@ -75,9 +97,19 @@ class MeasurementStore:
     """
 
     def __init__(self, location: str | Path, *, clock: Callable[[], float] = time.time) -> None:
-        self._place = str(location)
+        self._location = location
+        self._place = shown(location)
         self._clock = clock
         self._engine = open_engine(location)
+
+    @property
+    def place(self) -> str:
+        """Where it is, as it may be printed."""
+        return self._place
+
+    def is_at(self, location: str | Path) -> bool:
+        """Return whether this is the store of a location."""
+        return is_same(self._location, location)
 
     def __enter__(self) -> Self:
         return self
@@ -107,7 +139,7 @@ class MeasurementStore:
                 f"expected a measurement that was never stored, got number {measurement.id}: "
                 "append each once; put stored ones in quarantine by quarantine()",
             )
-        row = _to_row(measurement)
+        row = to_row(measurement)
         try:
             with self._transaction(writes=True) as connection:
                 connection.execute(measurements.insert().values(row))
@@ -196,6 +228,8 @@ class MeasurementStore:
     ) -> tuple[Measurement, ...]:
         """Return what one device measured, newest first, failures and quarantined ones too.
 
+        What was imported after newer ones of the device is left out: here the order counts.
+
         Args:
             device_id: Of the device itself, not of its kind.
             key: Only of this key.
@@ -204,7 +238,11 @@ class MeasurementStore:
             limit: At most so many.
         """
         m = measurements.c
-        query = _select().where(m.device_id == device_id, m.id > after_id).order_by(m.id.desc())
+        query = (
+            _select()
+            .where(m.device_id == device_id, m.id > after_id, ~m.arrived_late)
+            .order_by(m.id.desc())
+        )
         if key is not None:
             query = query.where(m.key_digest == key.digest)
         if verdict is not None:
@@ -215,7 +253,7 @@ class MeasurementStore:
         """Return how many jobs of a device were stored after a measurement's number."""
         m = measurements.c
         query = sa.select(sa.func.count(m.job_id.distinct())).where(
-            m.device_id == device_id, m.id > after_id
+            m.device_id == device_id, m.id > after_id, ~m.arrived_late
         )
         with self._transaction(writes=False) as connection:
             return int(connection.execute(query).scalar_one())
@@ -267,12 +305,56 @@ class MeasurementStore:
             ) from problem
 
     @contextlib.contextmanager
+    def snapshot(self) -> Iterator[Snapshot]:
+        """Give all measurements, oldest number first, a few at a time, as of this moment.
+
+        Whoever appends meanwhile is neither disturbed nor seen.
+        """
+        with self._problems_told(), snapshot(self._engine) as connection, connection.begin():
+            count = connection.execute(sa.select(sa.func.count(measurements.c.id))).scalar_one()
+            yield Snapshot(count=count, entries=scan(connection))
+
+    def absorb(self, entries: Sequence[StoreEntry]) -> Absorbed:
+        """Take measurements of another store in, all in one transaction.
+
+        What is there already stays one; one that differs from the stored of its job and subject
+        is left out and told. Quarantines are added to those that there are.
+
+        Args:
+            entries: Hundreds rather than thousands: others wait meanwhile.
+
+        Raises:
+            WrongInputError: A number is NaN or infinite.
+            StoreError: The database cannot be written; nothing was stored.
+        """
+        for attempt in range(_ABSORB_TRIES):
+            try:
+                with self._transaction(writes=True) as connection:
+                    return absorb(connection, entries)
+            except sa.exc.IntegrityError as problem:  # noqa: PERF203 - seldom
+                if attempt == _ABSORB_TRIES - 1:
+                    raise StoreError(self._place, problem) from problem
+        raise AssertionError
+
+    def summary(self) -> StoreSummary:
+        """Return what the store holds, in numbers."""
+        with self._problems_told(), snapshot(self._engine) as connection, connection.begin():
+            revision = store_revision(connection, self._place)
+            return summarise(connection, place=self._place, revision=revision or "")
+
+    @contextlib.contextmanager
     def _transaction(self, *, writes: bool) -> Iterator[sa.engine.Connection]:
-        """Give a connection inside a transaction; the database's problems become one line."""
-        try:
+        """Give a connection inside a transaction."""
+        with self._problems_told():
             opened = writing(self._engine) if writes else self._engine.connect()
             with opened as connection, connection.begin():
                 yield connection
+
+    @contextlib.contextmanager
+    def _problems_told(self) -> Iterator[None]:
+        """Turn the database's problems into one line."""
+        try:
+            yield
         except sa.exc.IntegrityError:
             raise
         except sa.exc.SQLAlchemyError as problem:
@@ -281,79 +363,8 @@ class MeasurementStore:
     def _read(self, query: sa.Select[tuple[object, ...]]) -> list[Measurement]:
         with self._transaction(writes=False) as connection:
             rows = connection.execute(query).mappings().all()
-        return [_from_row(row) for row in rows]
+        return [from_row(row) for row in rows]
 
 
 def _select() -> sa.Select[tuple[object, ...]]:
     return sa.select(measurements, _IN_QUARANTINE.label("quarantined"))
-
-
-def _to_row(measurement: Measurement) -> dict[str, object]:
-    key = measurement.key
-    return {
-        "created_unix_s": strict_json.encode(measurement.created_unix_s, "created_unix_s"),
-        "key_digest": key.digest,
-        "key": strict_json.encode(key),
-        "structure_hash": key.structure_hash,
-        "task_kind": key.task.kind.value,
-        "batch": key.task.batch,
-        "fingerprint": key.fingerprint,
-        "backend": key.backend,
-        "backend_version": key.backend_version,
-        "measurement_protocol_version": key.measurement_protocol_version,
-        "origin": key.origin.value,
-        "device_id": measurement.device_id,
-        "device_name": measurement.device_name,
-        "agent_version": measurement.agent_version,
-        "job_id": measurement.job_id,
-        "subject_id": measurement.subject_id,
-        "purpose": measurement.purpose.value,
-        "outcome": outcome_to_json(measurement.outcome),
-        "sampled_in_turn": measurement.sampled_in_turn,
-        **_outcome_columns(measurement),
-    }
-
-
-def _outcome_columns(measurement: Measurement) -> dict[str, object]:
-    outcome = measurement.outcome
-    if not isinstance(outcome, Result):
-        return {"failure_kind": outcome.kind.value, "failure_message": outcome.message}
-    return {
-        "verdict": outcome.verdict.value,
-        "median_s": outcome.statistics.median_s,
-        "interval_low_s": outcome.statistics.low_s,
-        "interval_high_s": outcome.statistics.high_s,
-        "relative_half_width": outcome.statistics.relative_half_width,
-        "min_duration_s": outcome.precision.min_duration_s,
-        **_ratio_columns(outcome.normalised),
-    }
-
-
-def _ratio_columns(normalised: Normalised | None) -> dict[str, object]:
-    if normalised is None:
-        return {}
-    return {
-        "reference_sha256": normalised.reference_sha256,
-        "ratio": normalised.ratio,
-        "ratio_low": normalised.low,
-        "ratio_high": normalised.high,
-        "ratio_relative_half_width": normalised.relative_half_width,
-        "ratio_verdict": normalised.verdict.value,
-    }
-
-
-def _from_row(row: sa.RowMapping) -> Measurement:
-    return Measurement(
-        id=row["id"],
-        created_unix_s=row["created_unix_s"],
-        key=strict_json.decode(TimeKey, row["key"], f"measurement {row['id']}'s key"),
-        device_id=row["device_id"],
-        device_name=row["device_name"],
-        agent_version=row["agent_version"],
-        job_id=row["job_id"],
-        subject_id=row["subject_id"],
-        purpose=Purpose(row["purpose"]),
-        outcome=outcome_from_json(row["outcome"]),
-        sampled_in_turn=bool(row["sampled_in_turn"]),
-        quarantined=bool(row["quarantined"]),
-    )

@@ -10,6 +10,10 @@ import sqlalchemy as sa
 
 _Id = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
+# Names of any length. SQLite's columns keep the length that they once had: it is not held.
+_Name = sa.Text().with_variant(sa.String(128), "sqlite")
+_ShortName = sa.Text().with_variant(sa.String(64), "sqlite")
+
 metadata = sa.MetaData()
 
 measurements = sa.Table(
@@ -22,16 +26,16 @@ measurements = sa.Table(
     sa.Column("structure_hash", sa.String(64), nullable=False),
     sa.Column("task_kind", sa.String(32), nullable=False),
     sa.Column("batch", sa.Integer, nullable=False),
-    sa.Column("fingerprint", sa.String(128), nullable=False),
-    sa.Column("backend", sa.String(64), nullable=False),
-    sa.Column("backend_version", sa.String(128), nullable=False),
+    sa.Column("fingerprint", _Name, nullable=False),
+    sa.Column("backend", _ShortName, nullable=False),
+    sa.Column("backend_version", _Name, nullable=False),
     sa.Column("measurement_protocol_version", sa.Integer, nullable=False),
     sa.Column("origin", sa.String(32), nullable=False),
-    sa.Column("device_id", sa.String(128), nullable=False),
-    sa.Column("device_name", sa.String(128), nullable=False),
-    sa.Column("agent_version", sa.String(64), nullable=False),
-    sa.Column("job_id", sa.String(128), nullable=False),
-    sa.Column("subject_id", sa.String(128), nullable=False),
+    sa.Column("device_id", _Name, nullable=False),
+    sa.Column("device_name", _Name, nullable=False),
+    sa.Column("agent_version", _ShortName, nullable=False),
+    sa.Column("job_id", _Name, nullable=False),
+    sa.Column("subject_id", _Name, nullable=False),
     sa.Column("purpose", sa.String(32), nullable=False),
     sa.Column("verdict", sa.String(32)),
     sa.Column("median_s", sa.Float),
@@ -49,7 +53,10 @@ measurements = sa.Table(
     sa.Column("failure_kind", sa.String(32)),
     sa.Column("failure_message", sa.Text),
     sa.Column("outcome", sa.JSON, nullable=False),
+    # Imported after newer ones of its device: its number says nothing about when it was taken.
+    sa.Column("arrived_late", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.UniqueConstraint("job_id", "subject_id", name="uq_measurements_job_id_subject_id"),
+    sa.Index("ix_measurements_device_id", "device_id", "id"),
 )
 
 quarantines = sa.Table(

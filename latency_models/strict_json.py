@@ -12,7 +12,7 @@ import functools
 import math
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
 from boardfront.protos.errors import WrongInputError
@@ -47,7 +47,8 @@ def encode(value: object, where: str = "") -> object:
     if isinstance(value, Mapping):
         return {str(name): encode(entry, _join(where, name)) for name, entry in value.items()}
     if isinstance(value, tuple | list):
-        return [encode(entry, _join(where, i)) for i, entry in enumerate(value)]
+        finite = _are_finite(value)
+        return list(value) if finite else [encode(v, _join(where, i)) for i, v in enumerate(value)]
     raise WrongInputError(
         f"expected a record's value at {where or 'the top'}, got {type(value).__name__}: "
         "convert it to a plain number or string first",
@@ -73,6 +74,9 @@ def decode(record: type[_Record], data: object, where: str = "") -> _Record:
 
 
 def _decode(annotation: typing.Any, data: object, where: str) -> typing.Any:
+    if type(data) is annotation and (not isinstance(data, float) or math.isfinite(data)):
+        # A store's import does this millions of times.
+        return data
     origin = typing.get_origin(annotation)
     if origin in {types.UnionType, typing.Union}:
         return _decode_union(typing.get_args(annotation), data, where)
@@ -100,27 +104,34 @@ def _decode_record(
     data: dict[str, object],
     where: str,
 ) -> object:
-    fields = {field.name: field for field in dataclasses.fields(record)}
-    unknown = sorted(data.keys() - fields.keys())
-    if unknown:
-        raise _mismatch(f"one of {', '.join(fields)}", f"the key {unknown[0]!r}", where)
-    missing = [name for name, field in fields.items() if name not in data and _required(field)]
+    hints, required = _hints(record), _required(record)
+    if not data.keys() <= hints.keys():
+        unknown = min(data.keys() - hints.keys())
+        raise _mismatch(f"one of {', '.join(hints)}", f"the key {unknown!r}", where)
+    missing = [name for name in required if name not in data]
     if missing:
         raise _mismatch(f"the key {missing[0]!r}", f"only {', '.join(data) or 'nothing'}", where)
-    hints = _hints(record)
     return record(
         **{name: _decode(hints[name], value, _join(where, name)) for name, value in data.items()},
     )
 
 
-def _required(field: dataclasses.Field[object]) -> bool:
-    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+@functools.cache
+def _required(record: typing.Any) -> tuple[str, ...]:
+    """Return the names of the fields without a default."""
+    return tuple(
+        field.name
+        for field in dataclasses.fields(record)
+        if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+    )
 
 
 @functools.cache
-def _hints(record: type) -> dict[str, object]:
+def _hints(record: typing.Any) -> dict[str, object]:
+    """Return the fields' types by their names, in their order."""
     # The records import Mapping for type checkers only.
-    return typing.get_type_hints(record, localns={"Mapping": Mapping})
+    hints = typing.get_type_hints(record, localns={"Mapping": Mapping})
+    return {field.name: hints[field.name] for field in dataclasses.fields(record)}
 
 
 def _decode_union(members: tuple[object, ...], data: object, where: str) -> object:
@@ -135,6 +146,8 @@ def _decode_union(members: tuple[object, ...], data: object, where: str) -> obje
 def _decode_tuple(members: tuple[object, ...], data: object, where: str) -> tuple[object, ...]:
     entries = _expect(list, data, where)
     if len(members) == 2 and members[1] is Ellipsis:
+        if members[0] is float and _are_finite(entries):
+            return tuple(entries)
         members = (members[0],) * len(entries)
     if len(members) != len(entries):
         raise _mismatch(f"{len(members)} entries", str(len(entries)), where)
@@ -142,6 +155,11 @@ def _decode_tuple(members: tuple[object, ...], data: object, where: str) -> tupl
         _decode(member, entry, _join(where, i))
         for i, (member, entry) in enumerate(zip(members, entries, strict=True))
     )
+
+
+def _are_finite(entries: Sequence[object]) -> bool:
+    """Whether all are finite floats: raw samples are most of what is read and written."""
+    return set(map(type, entries)) <= {float} and all(map(math.isfinite, entries))  # type: ignore[arg-type]
 
 
 def _decode_enum(kind: type[enum.Enum], data: object, where: str) -> object:

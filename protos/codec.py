@@ -102,14 +102,16 @@ def _get(message: Any, field: str, hint: Any) -> Any:
         inner = typing.get_args(hint)[0]
         return tuple(_parse(message, field, item, inner) for item in value)
     if origin is Mapping:
-        return {key: _map_item(item) for key, item in value.items()}
+        return {key: _map_item(message, field, item) for key, item in value.items()}
     if dataclasses.is_dataclass(hint) and not message.HasField(field):
         raise InvalidRecordError(f"{type(message).__name__}.{field} is missing: it is required")
     return _parse(message, field, value, hint)
 
 
-def _map_item(item: Any) -> Any:
-    return tuple(item.dimensions) if isinstance(item, agent_pb2.Shape) else item
+def _map_item(message: Any, field: str, item: Any) -> Any:
+    if isinstance(item, agent_pb2.Shape):
+        return tuple(item.dimensions)
+    return _parse(message, field, item, type(item))
 
 
 def _parse(message: Any, field: str, value: Any, hint: Any) -> Any:

@@ -28,3 +28,7 @@ class UnknownJobError(BoardfrontError):
 
 class InvalidRecordError(WrongInputError):
     """A message from the wire holds a value that no record may have."""
+
+
+class LeaseLostError(BoardfrontError):
+    """A job came under a lease that is not, or no longer, the device's."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
@@ -10,10 +11,15 @@ from boardfront.protos.records import FailureKind, Verdict  # noqa: TC001
 from boardfront.search.objective import Objective, ObjectiveKind
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from boardfront.latency_models.base import Measurement
     from boardfront.search.estimator import Estimator
+
+
+NO_ACCURACY = math.nan
+"""Of a candidate that can have none. Nothing can be done with it by mistake: a score that is no
+number is refused."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -118,12 +124,30 @@ class Candidate:
         return found
 
 
+class PendingLatency(Protocol):
+    """A time that was asked for."""
+
+    @property
+    def is_done(self) -> bool:
+        """Whether `result` need not wait."""
+
+    def result(self) -> Latency | EvaluationFailure:
+        """Wait for the answer; may be asked again."""
+
+
 class LatencySource(Protocol):
     """Knows what architectures of one space cost on one target.
 
     Guarantees: one answer an architecture; a failed measurement is an answer. Exceptions mean
-    that nothing can be answered any more.
+    that nothing can be answered any more. For one thread.
     """
+
+    @property
+    def ahead(self) -> int:
+        """Architectures that should be begun so that no device waits.
+
+        0: nothing of ours may run beside a measurement; one is asked for at a time.
+        """
 
     @property
     def corrections(self) -> Mapping[str, Latency]:
@@ -132,9 +156,17 @@ class LatencySource(Protocol):
     def latency(self, encoding: str) -> Latency | EvaluationFailure:
         """Return the time of one architecture, or why there is none."""
 
+    def begin(self, encoding: str) -> PendingLatency:
+        """Begin to time one architecture and return at once; `latency` begins and waits."""
+
 
 class CandidateEvaluator:
-    """Scores candidates one by one; nothing else of ours runs while a time is taken.
+    """Scores candidates, and tells them in the order of asking.
+
+    Where every device allows it, their work overlaps ours: networks are written and accuracies
+    are found while earlier candidates are timed. Where one does not (the host's own machine, whose
+    times our work would disturb), they are scored one by one and nothing else of ours runs while
+    a time is taken. Both ways give the same candidates.
 
     Args:
         estimator: Of accuracy.
@@ -170,14 +202,81 @@ class CandidateEvaluator:
         return replace(candidate, latencies={**candidate.latencies, **changes})
 
     def evaluate(self, encoding: str) -> Candidate:
-        """Score one architecture. A time that cannot be had is a failure in the result."""
+        """Score one architecture. What cannot be had is a failure in the result."""
         if self.is_known(encoding):
             return self._known[encoding]
-        accuracy = self._estimator.validation_accuracy(encoding)
+        accuracy = self.accuracy(encoding)
+        if isinstance(accuracy, EvaluationFailure):
+            return self._candidate(encoding, accuracy, {})
+        sources = self._sources.items()
+        return self._candidate(
+            encoding, accuracy, {name: _Asking(source, encoding) for name, source in sources}
+        )
+
+    def evaluate_all(
+        self, encodings: Sequence[str], before: Callable[[int, str], None] = lambda *_: None
+    ) -> Iterator[Candidate]:
+        """Score architectures, each yielded in order as soon as it and all before it are known.
+
+        Args:
+            encodings: Different ones.
+            before: Called with the place, from 0, and the encoding of each before it is waited
+                for; what it raises ends the scoring.
+        """
+        ahead = min((source.ahead for source in self._sources.values()), default=0)
+        if ahead == 0:
+            for index, encoding in enumerate(encodings):
+                before(index, encoding)
+                yield self.evaluate(encoding)
+            return
+        line = [_Place(encoding) for encoding in encodings]
+        for index, place in enumerate(line):
+            before(index, place.encoding)
+            self._work_until_done(line[index:], ahead)
+            yield self._take(place)
+
+    def accuracy(self, encoding: str) -> float | EvaluationFailure:
+        """Return the accuracy of an architecture, or why it can have none."""
+        return self._estimator.validation_accuracy(encoding)
+
+    def _work_until_done(self, line: Sequence[_Place], ahead: int) -> None:
+        """Work on candidates until the first one of the line only has to be waited for.
+
+        First come the devices, then the accuracies in order, then what the devices will need
+        once they have done what they have.
+        """
+        first = line[0]
+        while not (self.is_known(first.encoding) or first.is_done):
+            waiting = [place for place in line if not self.is_known(place.encoding)]
+            begun = sum(place.begun and not place.is_timed for place in waiting)
+            next_one = next((place for place in waiting if not place.begun), None)
+            unscored = next((place for place in waiting if place.accuracy is None), None)
+            if next_one is not None and (begun < ahead or unscored is None):
+                next_one.begin(self._sources)
+            elif unscored is not None:
+                unscored.accuracy = self.accuracy(unscored.encoding)
+            else:
+                return
+
+    def _take(self, place: _Place) -> Candidate:
+        if self.is_known(place.encoding):
+            return self._known[place.encoding]
+        accuracy = place.accuracy
+        if accuracy is None:
+            raise AssertionError("all accuracies come before waiting")
+        return self._candidate(place.encoding, accuracy, place.times)
+
+    def _candidate(
+        self,
+        encoding: str,
+        accuracy: float | EvaluationFailure,
+        times: Mapping[str, PendingLatency],
+    ) -> Candidate:
+        """Put a candidate together; behind the first failure nothing counts."""
+        failure = accuracy if isinstance(accuracy, EvaluationFailure) else None
         latencies: dict[str, Latency] = {}
-        failure = None
-        for target, source in self._sources.items():
-            answer = source.latency(encoding)
+        for target, time in times.items() if failure is None else ():
+            answer = time.result()
             if isinstance(answer, EvaluationFailure):
                 failure = replace(answer, target=target)
                 break
@@ -185,7 +284,48 @@ class CandidateEvaluator:
         return Candidate(
             encoding=encoding,
             estimator_state_id=self._estimator.state_id,
-            accuracy=accuracy,
+            accuracy=NO_ACCURACY if isinstance(accuracy, EvaluationFailure) else accuracy,
             latencies=latencies,
             failure=failure,
         )
+
+
+class _Asking:
+    """A PendingLatency that asks when it is waited for."""
+
+    is_done = False
+
+    def __init__(self, source: LatencySource, encoding: str) -> None:
+        self._source = source
+        self._encoding = encoding
+
+    def result(self) -> Latency | EvaluationFailure:
+        """Ask now."""
+        return self._source.latency(self._encoding)
+
+
+class _Place:
+    """A candidate that is being scored."""
+
+    def __init__(self, encoding: str) -> None:
+        self.encoding = encoding
+        self.accuracy: float | EvaluationFailure | None = None
+        self.begun = False
+        self.times: dict[str, PendingLatency] = {}
+
+    @property
+    def is_timed(self) -> bool:
+        """Whether no device has to do with it any more."""
+        return self.begun and all(time.is_done for time in self.times.values())
+
+    @property
+    def is_done(self) -> bool:
+        """Whether all is known of it."""
+        failed = isinstance(self.accuracy, EvaluationFailure)
+        return failed or (self.accuracy is not None and self.is_timed)
+
+    def begin(self, sources: Mapping[str, LatencySource]) -> None:
+        """Have it timed on all targets."""
+        self.begun = True
+        if not isinstance(self.accuracy, EvaluationFailure):
+            self.times = {name: source.begin(self.encoding) for name, source in sources.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -22,7 +23,7 @@ class SearchObserver(Protocol):
     """Follows a search. What it raises ends the search; all told before is kept."""
 
     def before(self, index: int, encoding: str) -> None:
-        """Called before a candidate is scored: the place to pause or to stop."""
+        """Called before a candidate is waited for: the place to pause or to stop."""
 
     def scored(self, index: int, generation: int, candidate: Candidate) -> None:
         """Called for every candidate, known ones too, with its number from 0."""
@@ -68,9 +69,9 @@ def search(
         if not asked:
             break
         answers: list[Scored] = []
-        for encoding in asked[: budget.evaluations - len(seen)]:
-            observer.before(len(seen), encoding)
-            candidate = evaluator.evaluate(encoding)
+        wanted = asked[: budget.evaluations - len(seen)]
+        before = functools.partial(_before, observer, len(seen))
+        for candidate in evaluator.evaluate_all(wanted, before):
             observer.scored(len(seen), generation, candidate)
             seen.append(candidate)
             answers.append(told(candidate, objectives))
@@ -82,6 +83,10 @@ def search(
         algorithm.tell(answers)
         generation += 1
     return front_of(seen, objectives)
+
+
+def _before(observer: SearchObserver, first: int, place: int, encoding: str) -> None:
+    observer.before(first + place, encoding)
 
 
 def told(candidate: Candidate, objectives: Sequence[Objective]) -> Scored:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from boardfront.latency_models.base import ReferenceModel, TimeRequest
 from boardfront.latency_models.structure import structure_hash
@@ -14,9 +14,11 @@ from boardfront.search.evaluation import EvaluationFailure, Latency
 from boardfront.search.verdicts import Reaction, VerdictPolicy, better
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Generator, Iterator, Mapping
 
-    from boardfront.latency_models.base import Measurement, Measurer
+    from boardfront.latency_models.base import Measurement, Measurer, QueueingMeasurer
+    from boardfront.latency_models.store import MeasurementStore
+    from boardfront.search.evaluation import PendingLatency
     from boardfront.search.space import NetworkSpace
 
 
@@ -54,6 +56,7 @@ class MeasuredLatency:
         rule: What is timed.
         job_seed: Names the run, so that a resumed run meets its own jobs.
         sleep: Lets seconds pass before a retry.
+        queue: The same measurer, where it takes requests ahead; None: one at a time.
     """
 
     def __init__(
@@ -64,9 +67,11 @@ class MeasuredLatency:
         *,
         job_seed: str,
         sleep: Callable[[float], None] = time.sleep,
+        queue: QueueingMeasurer | None = None,
     ) -> None:
         self._space = space
         self._measurer = measurer
+        self._queue = queue
         self._rule = rule
         self._job_seed = job_seed
         self._sleep = sleep
@@ -74,37 +79,82 @@ class MeasuredLatency:
         self.corrections: dict[str, Latency] = {}
         self._encodings: dict[int, str] = {}
 
+    @property
+    def ahead(self) -> int:
+        """Architectures that should be begun so that no device waits; 0: one at a time."""
+        return 0 if self._queue is None else self._queue.ahead
+
     def latency(self, encoding: str) -> Latency | EvaluationFailure:
         """Measure one architecture, or answer from the store.
 
         A time that is not ok is measured again as the rule's policy says; of several the one
         with the better verdict is kept, then the one with the narrower interval.
         """
+        attempts = self._attempts(encoding)
+        try:
+            question = next(attempts)
+            while True:
+                if question.delay_s:
+                    self._sleep(question.delay_s)
+                (measurement,) = self._measurer.measure([question.request])
+                question = attempts.send(measurement)
+        except StopIteration as end:
+            return _answer_of(end)
+
+    def begin(self, encoding: str) -> PendingLatency:
+        """Begin to measure one architecture, as `latency` does, and return at once.
+
+        Without a queue nothing is done before the answer is asked for.
+        """
+        if self._queue is None:
+            return _Later(lambda: self.latency(encoding))
+        return _Begun(self._attempts(encoding), self._queue)
+
+    def _attempts(self, encoding: str) -> _Attempts:
+        """Yield what has to be measured, be sent what came of it, and return the answer."""
         try:
             request = self.request(encoding)
         except WrongInputError as error:
             # A network that no ONNX file can hold is no candidate; the search goes on.
             return EvaluationFailure(message=str(error), kind=FailureKind.UNSUPPORTED)
+        policy = self._rule.policy
         kept: Latency | None = None
-        for attempt in range(self._rule.policy.retries + 1):
-            if attempt:
-                self._sleep(self._rule.policy.cool_down_s)
-                request = _again(request, f"{self._job_seed} retry {attempt}")
-            answer = self._answer(request)
+        question = _Question(request=request)
+        for attempt in range(policy.retries + 1):
+            measurement = yield question
+            answer = self._note(measurement, request)
             if isinstance(answer, EvaluationFailure):
                 # A retry that fails takes nothing away from what was measured before.
                 return answer if kept is None else kept
             kept = replace(better(kept, answer) if kept else answer, attempts=attempt + 1)
-            if self._rule.policy.reaction(answer.verdict) is not Reaction.RETRY:
+            if policy.reaction(answer.verdict) is not Reaction.RETRY:
                 break
+            request = _again(request, f"{self._job_seed} retry {attempt + 1}")
+            question = _Question(request=request, delay_s=policy.cool_down_s, after=measurement)
         if kept is None:
             raise AssertionError("the first attempt answered")
-        if self._rule.policy.reaction(kept.verdict) is Reaction.DROP:
+        if policy.reaction(kept.verdict) is Reaction.DROP:
             return EvaluationFailure(
                 message=f"dropped, as asked for times that are {kept.verdict.value}",
                 kind=FailureKind.UNSTABLE,
             )
         return kept
+
+    def measure_again(
+        self, ids: Collection[int], store: MeasurementStore
+    ) -> Iterator[tuple[Measurement, Measurement]]:
+        """Measure those of this run's architectures again whose times these were.
+
+        Yields:
+            The time of before, which is in quarantine, and the new one.
+        """
+        mine = [one for one in store.get(ids) if one.id in self._encodings]
+        requests = [
+            _again(self.request(self._encodings[one.id]), f"{self._job_seed} after {one.id}")
+            for one in mine
+            if one.id is not None
+        ]
+        yield from zip(mine, self._measurer.measure(requests), strict=True)
 
     def remeasured(self, old: Measurement, new: Measurement) -> str | None:
         """Take a time that replaces one which was put in quarantine.
@@ -117,6 +167,9 @@ class MeasuredLatency:
         if encoding is None or isinstance(answer, EvaluationFailure):
             return None
         self.corrections[encoding] = answer
+        if new.id is not None:
+            # It may turn out wrong in its turn.
+            self._encodings[new.id] = encoding
         return encoding
 
     def alone(self, encoding: str, precision: Precision) -> Latency | EvaluationFailure:
@@ -161,11 +214,88 @@ class MeasuredLatency:
             job_seed=self._job_seed,
         )
 
-    def _answer(self, request: TimeRequest) -> Latency | EvaluationFailure:
-        (measurement,) = self._measurer.measure([request])
+    def _note(self, measurement: Measurement, request: TimeRequest) -> Latency | EvaluationFailure:
         if measurement.id is not None:
             self._encodings[measurement.id] = request.label
         return gist(measurement, request.reference)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Question:
+    """What has to be measured next.
+
+    Args:
+        request: Of an architecture.
+        delay_s: Not sooner than this.
+        after: The answer that was not good enough.
+    """
+
+    request: TimeRequest
+    delay_s: float = 0.0
+    after: Measurement | None = None
+
+
+_Attempts: TypeAlias = "Generator[_Question, Measurement, Latency | EvaluationFailure]"
+
+
+class _Later:
+    """A PendingLatency that nobody works on before it is waited for."""
+
+    def __init__(self, ask: Callable[[], Latency | EvaluationFailure]) -> None:
+        self._ask = ask
+        self._answer: Latency | EvaluationFailure | None = None
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the answer is there."""
+        return self._answer is not None
+
+    def result(self) -> Latency | EvaluationFailure:
+        """Have it measured now, once."""
+        if self._answer is None:
+            self._answer = self._ask()
+        return self._answer
+
+
+class _Begun:
+    """A PendingLatency in the queue of a measurer."""
+
+    def __init__(self, attempts: _Attempts, queue: QueueingMeasurer) -> None:
+        self._attempts = attempts
+        self._queue = queue
+        self._answer: Latency | EvaluationFailure | None = None
+        self._go_on(lambda: next(attempts))
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the answer is there; looks what has come meanwhile."""
+        if self._answer is None:
+            self._queue.attend(wait=False)
+        return self._answer is not None
+
+    def result(self) -> Latency | EvaluationFailure:
+        """Wait for the answer."""
+        while self._answer is None:
+            self._queue.attend(wait=True)
+        return self._answer
+
+    def _go_on(self, step: Callable[[], _Question]) -> None:
+        try:
+            question = step()
+        except StopIteration as end:
+            self._answer = _answer_of(end)
+            return
+        self._queue.submit(
+            question.request,
+            lambda measurement: self._go_on(lambda: self._attempts.send(measurement)),
+            delay_s=question.delay_s,
+            after=question.after,
+        )
+
+
+def _answer_of(end: StopIteration) -> Latency | EvaluationFailure:
+    answer: Latency | EvaluationFailure = end.value
+    return answer
 
 
 def gist(

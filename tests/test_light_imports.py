@@ -9,7 +9,7 @@ import pytest
 
 _HEAVY = (
     *("torch", "pymoo", "textual", "sklearn", "pandas", "onnxruntime", "onnx", "pydantic"),
-    *("sqlalchemy", "typer", "rich", "alembic", "scipy"),
+    *("sqlalchemy", "typer", "rich", "alembic", "scipy", "cryptography"),
 )
 _AGENT = ("cli", "server", "agent", "worker")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 from dataclasses import asdict, dataclass
@@ -42,7 +43,9 @@ class CompareArguments:
     precision: Precision
     deadlines: Deadlines
     as_json: bool
-    store: Path
+    store: str | Path
+    fleet: Path | None = None
+    priority: int = 0
 
 
 class ComparisonFailedError(BoardfrontError):
@@ -58,28 +61,36 @@ def run(arguments: CompareArguments) -> int:
     from rich.console import Console
 
     from boardfront.host.commands.job_status import show
-    from boardfront.host.fleet.address import parse_device
-    from boardfront.host.fleet.client import AgentClient
+    from boardfront.host.fleet.lease import lease_request, leased_client
     from boardfront.host.fleet.measurer import DeviceMeasurer
+    from boardfront.host.fleet.select import select_one
     from boardfront.latency_models.store import MeasurementStore
 
     networks = [read_network(side.network, side.task) for side in (arguments.a, arguments.b)]
     console = Console(stderr=True)
-    address = parse_device(arguments.device)
+
+    def note(words: str) -> None:
+        console.print(f"note: {words}", markup=False, highlight=False, soft_wrap=True)
+
+    device = select_one(arguments.device, arguments.fleet, say=note)
+    labels = " and ".join(network.label for network in networks)
     with (
         MeasurementStore(arguments.store) as store,
         console.status("connecting", refresh_per_second=2) as status,
+        contextlib.closing(device.address),
+        leased_client(
+            device.address,
+            lease_request(f"compare {labels}", priority=arguments.priority),
+            device=device.name,
+            say=note,
+            on_lost=status.update,
+        ) as client,
     ):
-        client = AgentClient(address, on_lost=status.update)
-        try:
-            measurer = DeviceMeasurer(
-                client, store, listener=lambda label, event: show(status, label, event)
-            )
-            (first,) = measurer.measure([_request(arguments, networks)])
-            second = store.find(first.job_id, "reference")
-        finally:
-            client.close()
-            address.close()
+        measurer = DeviceMeasurer(
+            client, store, listener=lambda label, event: show(status, label, event)
+        )
+        (first,) = measurer.measure([_request(arguments, networks)])
+        second = store.find(first.job_id, "reference")
     return _tell(arguments, networks, first, second)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import contextlib
 import itertools
 import json
 import sys
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from boardfront.host import text
 from boardfront.host.fleet import audit
+from boardfront.latency_models.store_location import shown
 from boardfront.protos.errors import BoardfrontError
 
 if TYPE_CHECKING:
@@ -37,7 +39,8 @@ class VerifyArguments:
     sample: int
     seed: int
     as_json: bool
-    store: Path
+    store: str | Path
+    fleet: Path | None = None
 
 
 class NothingToVerifyError(BoardfrontError):
@@ -46,18 +49,29 @@ class NothingToVerifyError(BoardfrontError):
 
 def run_verify(arguments: VerifyArguments) -> int:
     """Measure a sample again, print how it agrees, and return 0 if all of it does, else 1."""
-    from boardfront.host.fleet.address import parse_device
-    from boardfront.host.fleet.client import AgentClient
+    from rich.console import Console
+
+    from boardfront.host.fleet.lease import lease_request, leased_client
+    from boardfront.host.fleet.select import select_one
     from boardfront.latency_models.store import MeasurementStore
 
-    address = parse_device(arguments.device)
-    with MeasurementStore(arguments.store) as store:
-        client = AgentClient(address)
-        try:
-            return _verify(arguments, client, store)
-        finally:
-            client.close()
-            address.close()
+    console = Console(stderr=True)
+
+    def say(line: str) -> None:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    device = select_one(arguments.device, arguments.fleet, say=say)
+    with (
+        MeasurementStore(arguments.store) as store,
+        contextlib.closing(device.address),
+        leased_client(
+            device.address,
+            lease_request("device verify"),
+            device=device.name,
+            say=say,
+        ) as client,
+    ):
+        return _verify(arguments, client, store)
 
 
 def _verify(arguments: VerifyArguments, client: AgentClient, store: MeasurementStore) -> int:
@@ -257,7 +271,7 @@ def _nothing(
         )
     reason = f" ({'; '.join(seen)})" if seen else ""
     return (
-        f"nothing to verify: {arguments.store} holds no good measurement of {description.name} "
-        f"that can be taken again{reason}: measure something first, e.g. boardfront measure "
-        f"net.onnx --device {arguments.device}"
+        f"nothing to verify: {shown(arguments.store)} holds no good measurement of "
+        f"{description.name} that can be taken again{reason}: measure something "
+        f"first, e.g. boardfront measure net.onnx --device {arguments.device}"
     )

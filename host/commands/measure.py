@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 from dataclasses import dataclass, field, replace
@@ -48,7 +49,9 @@ class MeasureArguments:
     as_json: bool
     precision: Precision
     deadlines: Deadlines
-    store: Path
+    store: str | Path
+    fleet: Path | None = None
+    priority: int = 0
 
 
 class MeasurementFailedError(BoardfrontError):
@@ -61,34 +64,37 @@ def run(arguments: MeasureArguments) -> int:
 
     from boardfront.host.commands.job_status import show
     from boardfront.host.commands.measure_output import to_json, to_text
-    from boardfront.host.fleet.address import parse_device
-    from boardfront.host.fleet.client import AgentClient
+    from boardfront.host.fleet.lease import lease_request, leased_client
     from boardfront.host.fleet.measurer import DeviceMeasurer
+    from boardfront.host.fleet.select import select_one
     from boardfront.latency_models.store import MeasurementStore
 
     network = read_network(arguments.network, arguments.task)
     request = _request(arguments, network)
     console = Console(stderr=True)
-    address = parse_device(arguments.device)
+    device = select_one(arguments.device, arguments.fleet, say=lambda words: _tell(console, words))
     with (
         MeasurementStore(arguments.store) as store,
         console.status("connecting", refresh_per_second=2) as status,
+        contextlib.closing(device.address),
+        leased_client(
+            device.address,
+            lease_request(f"measure {network.label}", priority=arguments.priority),
+            device=device.name,
+            say=lambda line: _tell(console, line),
+            on_lost=status.update,
+        ) as client,
     ):
-        client = AgentClient(address, on_lost=status.update)
-        try:
-            measurer = DeviceMeasurer(
-                client,
-                store,
-                listener=lambda label, event: show(status, label, event),
-                sentinel=_sentinel(status, console) if arguments.sentinel else None,
-            )
-            if arguments.reference is not None:
-                reference = _reference(arguments, request, measurer, console)
-                request = replace(request, reference=reference)
-            (measurement,) = measurer.measure([request])
-        finally:
-            client.close()
-            address.close()
+        measurer = DeviceMeasurer(
+            client,
+            store,
+            listener=lambda label, event: show(status, label, event),
+            sentinel=_sentinel(status, console) if arguments.sentinel else None,
+        )
+        if arguments.reference is not None:
+            reference = _reference(arguments, request, measurer, console)
+            request = replace(request, reference=reference)
+        (measurement,) = measurer.measure([request])
     if arguments.as_json:
         sys.stdout.write(json.dumps(to_json(measurement), indent=2) + "\n")
     if isinstance(measurement.outcome, Failure):

@@ -26,7 +26,8 @@ class SearchArguments:
     resume: str | None
     runs: Path
     as_json: bool
-    store: Path
+    store: str | Path
+    priority: int = 0
 
 
 def run(arguments: SearchArguments) -> int:
@@ -108,7 +109,9 @@ def _execute(
     from boardfront.latency_models.store import MeasurementStore
 
     with MeasurementStore(arguments.store) as store:
-        return SearchRun(folder, experiment, store, progress).execute()
+        return SearchRun(
+            folder, experiment, store, progress, priority=arguments.priority
+        ).execute()
 
 
 def _resume_command(folder: RunFolder) -> str:

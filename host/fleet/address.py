@@ -8,21 +8,32 @@ import selectors
 import socket
 import subprocess
 import sys
+import tempfile
+import threading
 import time
 from pathlib import Path
-from typing import IO, Protocol
+from typing import IO, TYPE_CHECKING, Protocol
 
 from boardfront.protos.errors import BoardfrontError, WrongInputError
 
+if TYPE_CHECKING:
+    from boardfront.host.fleet.credentials import DeviceCredentials
+
 _START_WITHIN_S = 20.0
+_LONGEST_SOCKET_BYTES = 100
+"""What the kernel takes for a socket's path: 107 bytes on Linux, 103 on macOS."""
 _HOST_PORT = re.compile(r"(\[[0-9A-Fa-f:.]+(?:%[A-Za-z0-9._-]+)?\]|[A-Za-z0-9._-]+):(\d{1,5})")
 
 
 class AgentAddress(Protocol):
     """Knows where one agent is."""
 
+    @property
+    def credentials(self) -> DeviceCredentials | None:
+        """How to prove oneself to it and recognise it; None: a plain connection."""
+
     def resolve(self) -> str:
-        """Return its HOST:PORT now; may start an agent.
+        """Return its HOST:PORT, or unix:PATH, now; may start an agent.
 
         Raises:
             BoardfrontError: If there can be none.
@@ -33,15 +44,24 @@ class AgentAddress(Protocol):
 
 
 class RemoteAddress:
-    """An agent that somebody else runs."""
+    """An agent that somebody else runs.
 
-    def __init__(self, text: str) -> None:
+    Args:
+        text: HOST:PORT.
+        credentials: Of an enrolled board; None for one that is reached through a tunnel.
+
+    Raises:
+        WrongInputError: If the text is no address.
+    """
+
+    def __init__(self, text: str, credentials: DeviceCredentials | None = None) -> None:
         found = _HOST_PORT.fullmatch(text)
         if not found or not 0 < int(found.group(2)) < 65536:
             raise WrongInputError(
                 f"device {text!r}: expected 'local' or HOST:PORT, e.g. 192.168.1.20:50051"
             )
         self._text = text
+        self.credentials = credentials
 
     def resolve(self) -> str:
         """Return the address as given."""
@@ -52,23 +72,36 @@ class RemoteAddress:
 
 
 class LocalAgent:
-    """An agent on loopback that lives as long as this object, and dies with this process.
+    """An agent of this user's alone that lives as long as this object, and dies with this process.
+
+    It listens on a Unix socket in a folder that no other user may enter, because a port on
+    loopback is open to everybody on the machine.
 
     If another boardfront on this machine runs one on the same folder, that one is used: a device
     times one thing at a moment, also when two people are at it. When it goes, ours is started.
 
     Args:
         state: The agent's folder.
+
+    Thread-safe.
     """
+
+    credentials: DeviceCredentials | None = None
 
     def __init__(self, state: Path | None = None) -> None:
         self._state = state or default_state()
         self._process: subprocess.Popen[str] | None = None
         self._address = ""
         self._others = ""
+        self._lock = threading.RLock()
+        self._socket_folder: tempfile.TemporaryDirectory[str] | None = None
 
     def resolve(self) -> str:
         """Return the address of a running agent, starting one if there is none."""
+        with self._lock:
+            return self._resolve()
+
+    def _resolve(self) -> str:
         if self._process is not None and self._process.poll() is None:
             return self._address
         if self._others and _answers(self._others):
@@ -90,9 +123,16 @@ class LocalAgent:
 
     def close(self) -> None:
         """Stop the agent if it is ours."""
-        process, self._process = self._process, None
-        if process is None:
-            return
+        with self._lock:
+            process, self._process = self._process, None
+            if process is None:
+                return
+            self._end(process)
+            if self._socket_folder is not None:
+                self._socket_folder.cleanup()
+                self._socket_folder = None
+
+    def _end(self, process: subprocess.Popen[str]) -> None:
         if process.stdin is not None:
             process.stdin.close()
         try:
@@ -107,6 +147,8 @@ class LocalAgent:
         """Start an agent; return its address, or "" if it ended at once."""
         self.close()
         self._state.mkdir(parents=True, exist_ok=True)
+        # Made by an earlier version it may be open to others.
+        self._state.chmod(0o700)
         with self._log_path().open("a") as log:
             self._process = subprocess.Popen(  # noqa: S603 - our own module
                 [
@@ -114,7 +156,7 @@ class LocalAgent:
                     "-m",
                     "boardfront.device_agent.cli",
                     "serve",
-                    "--listen=127.0.0.1:0",
+                    f"--listen=unix:{self._socket()}",
                     f"--state={self._state}",
                     "--exit-with-stdin",
                 ],
@@ -131,6 +173,14 @@ class LocalAgent:
             return ""
         self._address = line.removeprefix("listening on ").strip()
         return self._address
+
+    def _socket(self) -> Path:
+        """Return where our agent is to listen, in a folder that it keeps from its networks."""
+        path = self._state.absolute() / "sockets" / "agent.sock"
+        if len(os.fsencode(path)) <= _LONGEST_SOCKET_BYTES:
+            return path
+        self._socket_folder = tempfile.TemporaryDirectory(prefix="boardfront-")
+        return Path(self._socket_folder.name) / "agent.sock"
 
     def _of_other(self) -> str:
         try:
@@ -161,6 +211,11 @@ def _answers(address: str) -> bool:
     """Whether something listens there; a killed agent leaves its address behind."""
     host, _, port = address.rpartition(":")
     try:
+        if host == "unix":
+            with socket.socket(socket.AF_UNIX) as connection:
+                connection.settimeout(1.0)
+                connection.connect(port)
+            return True
         with socket.create_connection((host.strip("[]"), int(port)), timeout=1.0):
             return True
     except (OSError, ValueError):

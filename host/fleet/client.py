@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 import time
-from typing import TYPE_CHECKING, Any, TypeVar
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import grpc
 
+from boardfront.host.fleet.credentials import open_channel
+from boardfront.host.fleet.follower import JobFollower
+from boardfront.host.fleet.handshake import why_refused
 from boardfront.protos import agent_pb2, agent_pb2_grpc, codec, records
-from boardfront.protos.errors import BoardfrontError, WrongInputError
+from boardfront.protos.errors import (
+    BoardfrontError,
+    InvalidRecordError,
+    LeaseLostError,
+    WrongInputError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping
@@ -26,6 +36,9 @@ _FIRST_CONTACT_WITHIN_S = 5.0
 _DESCRIBE_WITHIN_S = 90.0
 """An agent's first description probes its backends, whose imports take long on a slow card."""
 _RETRY_AFTER_S = (0.1, 0.2, 0.5, 1.0, 2.0)
+_WATCH_WITHIN_S = 60.0
+"""So often the agent is asked for the job and its events anew: the network part of a process may
+answer keepalives long after the rest of it has stopped."""
 
 _LOST = (
     grpc.StatusCode.UNAVAILABLE,
@@ -38,8 +51,6 @@ _WRONG = (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.ALREADY_EXISTS)
 _ACKNOWLEDGED = records.JobState.ACKNOWLEDGED
 
 _OPTIONS = [
-    ("grpc.keepalive_time_ms", 10_000),
-    ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),
     ("grpc.initial_reconnect_backoff_ms", 200),
@@ -52,6 +63,17 @@ class DeviceUnreachableError(BoardfrontError):
     """No agent answers at the address, or it stopped answering for too long."""
 
 
+class Lease(Protocol):
+    """Holds the device for the jobs of a client."""
+
+    def token(self, *, refused: int = 0) -> int:
+        """Return what goes into jobs; wait for the device if there is nothing newer.
+
+        Raises:
+            BoardfrontError: If the device cannot be had.
+        """
+
+
 class AgentClient:
     """Speaks to one agent.
 
@@ -60,6 +82,9 @@ class AgentClient:
             back at another port.
         lost_after_s: How long each loss of the connection may last before giving up, in seconds.
         on_lost: Told in a few words when the connection is lost, and when it is back.
+        keepalive_s: After so long without a word the other side is asked whether it is there,
+            and after as long again without an answer the connection counts as lost, in seconds.
+        lease: Under which jobs are submitted; None: under the token that they bring.
 
     Every wait has a deadline. Used from one thread.
     """
@@ -70,14 +95,39 @@ class AgentClient:
         *,
         lost_after_s: float = 120.0,
         on_lost: Callable[[str], None] = lambda _: None,
+        keepalive_s: float = 10.0,
+        lease: Lease | None = None,
     ) -> None:
         self._address = address
+        self._lease = lease
         self._lost_after_s = lost_after_s
         self._on_lost = on_lost
+        self._options = [
+            *_OPTIONS,
+            ("grpc.keepalive_time_ms", round(1e3 * keepalive_s)),
+            ("grpc.keepalive_timeout_ms", round(1e3 * keepalive_s)),
+            # gRPC sends no keepalive while a ping by which it measures the bandwidth is under
+            # way, and gives that one a minute.
+            ("grpc.http2.ping_timeout_ms", round(2e3 * keepalive_s)),
+            # Of one attempt to connect.
+            ("grpc.min_reconnect_backoff_ms", round(2e3 * keepalive_s)),
+        ]
         self._channel: grpc.Channel | None = None
         self._connected_to = ""
+        self._credentials_version = 0
         self._must_resolve = True
         self._lost_since_s: float | None = None
+        self._abandoned = threading.Event()
+
+    def abandon(self) -> None:
+        """End whatever call is under way, from another thread; no other will be made.
+
+        Every call of the client's own thread raises AbandonedError from then on. Jobs go on.
+        """
+        self._abandoned.set()
+        channel = self._channel
+        if channel is not None:
+            channel.close()
 
     def close(self) -> None:
         """Close the connection; jobs go on."""
@@ -116,7 +166,8 @@ class AgentClient:
         """Submit a job (or find it again) and watch it to its end.
 
         A lost connection is re-attached; an agent that forgot the job gets it again under the
-        same id. The results stay on the agent until `acknowledge`.
+        same id. If the lease was lost, the device is waited for and the job then goes on where it
+        was interrupted. The results stay on the agent until `acknowledge`.
 
         Args:
             job: What to measure.
@@ -133,8 +184,9 @@ class AgentClient:
             JobCancelledError: If somebody cancelled the job.
             ArtifactGoneError: If the agent lacks an artifact whose bytes were left out.
             JobForgottenError: If the job was acknowledged before: use another id.
+            LeaseLostError: If the device is held by another, and `lease` does not wait for it.
         """
-        follower = _Follower(on_event)
+        follower = JobFollower(on_event)
         state, _ = self._retried(lambda: self._submit(job, artifacts))
         if state is records.JobState.CANCELLED:
             # Cancelled in an earlier life of ours, which did not come to acknowledge it.
@@ -144,6 +196,19 @@ class AgentClient:
         if follower.state is not records.JobState.COMPLETED:
             raise JobCancelledError(f"job {job.job_id} was cancelled on its agent")
         return follower.answers
+
+    def send(self, job: records.Job, artifacts: Mapping[str, bytes]) -> None:
+        """Put a job into the agent's queue and return; `run` fetches its answers.
+
+        Args:
+            job: What to measure.
+            artifacts: See `run`.
+
+        Raises:
+            DeviceUnreachableError: If the agent stays away for longer than `lost_after_s`.
+            WrongInputError: If the agent refuses the job.
+        """
+        self._retried(lambda: self._submit(job, artifacts))
 
     def missing(self, names: Collection[str]) -> frozenset[str]:
         """Return which of these artifacts, named by sha256, the agent does not have."""
@@ -177,6 +242,46 @@ class AgentClient:
 
         self._retried(call)
 
+    def acquire_lease(self, request: records.AcquireLeaseRequest) -> records.AcquireLeaseReply:
+        """Ask once for the device, wait in its queue, or renew: all three are this call.
+
+        Raises:
+            DeviceUnreachableError: If nothing answers within five seconds.
+            WrongInputError: If the agent refuses the request, or knows no leases.
+        """
+        reply = self._asked_once(
+            lambda stub: stub.AcquireLease(
+                codec.to_message(request), timeout=_FIRST_CONTACT_WITHIN_S, wait_for_ready=True
+            )
+        )
+        return codec.from_message(reply, records.AcquireLeaseReply)
+
+    def release_lease(self, lease_id: str) -> None:
+        """Give the device, or the place in its queue, back; an unknown lease is as good as that.
+
+        Raises:
+            DeviceUnreachableError: If nothing answers within five seconds.
+        """
+        request = agent_pb2.ReleaseLeaseRequest(lease_id=lease_id)
+        self._asked_once(
+            lambda stub: stub.ReleaseLease(
+                request, timeout=_FIRST_CONTACT_WITHIN_S, wait_for_ready=True
+            )
+        )
+
+    def show_lease(self) -> records.LeaseStatus:
+        """Ask who holds the device, and who waits.
+
+        Raises:
+            DeviceUnreachableError: If nothing answers within five seconds.
+        """
+        reply = self._asked_once(
+            lambda stub: stub.ShowLease(
+                agent_pb2.ShowLeaseRequest(), timeout=_FIRST_CONTACT_WITHIN_S, wait_for_ready=True
+            )
+        )
+        return codec.from_message(reply, records.LeaseStatus)
+
     def telemetry(self, period_s: float) -> Iterator[records.TelemetrySample]:
         """Yield the device's state every `period_s` seconds until the caller stops."""
         request = agent_pb2.WatchTelemetryRequest(period_s=period_s)
@@ -193,20 +298,37 @@ class AgentClient:
         self._must_resolve = True
         stub = self._stub()
         # Asks for nothing, so that silence tells an agent that is away from one that is slow.
-        stub.FindMissingArtifacts(
-            agent_pb2.FindMissingArtifactsRequest(),
-            timeout=_FIRST_CONTACT_WITHIN_S,
-            wait_for_ready=True,
-        )
+        nothing = agent_pb2.FindMissingArtifactsRequest()
+        try:
+            stub.FindMissingArtifacts(
+                nothing, timeout=_FIRST_CONTACT_WITHIN_S, wait_for_ready=True
+            )
+        except grpc.RpcError as error:
+            if error.code() is not grpc.StatusCode.DEADLINE_EXCEEDED or not self._is_connected():
+                raise
+            # Somebody speaks our protocol there: it is far away, or busy.
+            stub.FindMissingArtifacts(nothing, timeout=_CALL_WITHIN_S)
         reply: agent_pb2.DeviceDescription = stub.Describe(
             agent_pb2.DescribeRequest(), timeout=_DESCRIBE_WITHIN_S
         )
         return reply
 
+    def _is_connected(self) -> bool:
+        if self._channel is None:
+            return False
+        ready = grpc.channel_ready_future(self._channel)
+        try:
+            ready.result(timeout=0.1)
+        except grpc.FutureTimeoutError:
+            return False
+        finally:
+            ready.cancel()
+        return True
+
     def _attach(
-        self, job: records.Job, artifacts: Mapping[str, bytes], follower: _Follower
+        self, job: records.Job, artifacts: Mapping[str, bytes], follower: JobFollower
     ) -> None:
-        """Follow a job to its end or to the next loss, from the first event not seen."""
+        """Follow a job to its end or to the next loss, from the last event seen."""
         state, created = self._submit(job, artifacts)
         if state is _ACKNOWLEDGED:
             raise JobForgottenError(f"job {job.job_id} was acknowledged before")
@@ -214,14 +336,51 @@ class AgentClient:
             # The agent had lost its state: the events begin anew.
             follower.restart()
         self._heard()
-        request = agent_pb2.WatchRequest(job_id=job.job_id, from_event=follower.next_index)
-        for message in self._stub().Watch(request):
-            follower.take(codec.from_message(message, records.JobEvent))
+        request = agent_pb2.WatchRequest(job_id=job.job_id, from_event=follower.from_event)
+        is_first_look = follower.last is None
+        stream = self._stub().Watch(request, timeout=_WATCH_WITHIN_S)
+        try:
+            for message in stream:
+                if not follower.take(codec.from_message(message, records.JobEvent)):
+                    break
+        except grpc.RpcError as error:
+            if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+                return
+            if error.code() is grpc.StatusCode.ABORTED and self._lease is not None:
+                # Suspended: it is submitted anew, under the next lease.
+                return
+            raise
+        finally:
+            stream.cancel()
+        if follower.finished:
+            return
+        if is_first_look:
+            raise BoardfrontError(
+                f"agent {self._connected_to}: the events of job {job.job_id} have a gap or no "
+                "end: expected all of them; see the agent's log, then run again"
+            )
+        # The agent lost events that were seen.
+        follower.restart()
 
     def _submit(
         self, job: records.Job, artifacts: Mapping[str, bytes]
     ) -> tuple[records.JobState, bool]:
         """Return the job's state and whether the agent did not have it."""
+        if self._lease is None:
+            return self._submit_once(job, artifacts)
+        token = self._lease.token()
+        while True:
+            try:
+                return self._submit_once(replace(job, fencing_token=token), artifacts)
+            except grpc.RpcError as error:
+                if error.code() is not grpc.StatusCode.ABORTED:
+                    raise
+            self._heard()
+            token = self._lease.token(refused=token)
+
+    def _submit_once(
+        self, job: records.Job, artifacts: Mapping[str, bytes]
+    ) -> tuple[records.JobState, bool]:
         request = agent_pb2.SubmitRequest(
             job=codec.to_message(job), protocol_version=records.PROTOCOL_VERSION
         )
@@ -232,17 +391,24 @@ class AgentClient:
                 raise
             self._upload(artifacts)
             reply = self._stub().Submit(request, timeout=_CALL_WITHIN_S)
-        state = agent_pb2.JobState.Name(reply.state).removeprefix("JOB_STATE_")
-        return records.JobState[state], reply.created
+        return _state(reply), reply.created
 
     def _upload(self, artifacts: Mapping[str, bytes]) -> None:
         asked = agent_pb2.FindMissingArtifactsRequest(sha256=list(artifacts))
         reply = self._stub().FindMissingArtifacts(asked, timeout=_CALL_WITHIN_S)
-        for sha256 in reply.missing_sha256:
+        for sha256 in artifacts.keys() & set(reply.missing_sha256):
             content = artifacts[sha256]
             # Slow links: a deadline that grows with the size, at 100 kB/s.
             within_s = _CALL_WITHIN_S + len(content) / 1e5
             self._stub().UploadArtifact(_chunks(sha256, content), timeout=within_s)
+
+    def _asked_once(self, call: Callable[[Any], _T]) -> _T:
+        try:
+            return call(self._stub())
+        except grpc.RpcError as error:
+            # A local agent that died comes back elsewhere.
+            self._must_resolve = True
+            raise self._unreachable(error) from None
 
     def _retried(self, call: Callable[[], _T]) -> _T:
         """Call again after a lost connection, until it is away for `lost_after_s`."""
@@ -251,11 +417,12 @@ class AgentClient:
             try:
                 answer = call()
             except grpc.RpcError as error:
+                self._check_abandoned()
                 if not _is_lost(error):
                     raise self._refused(error) from None
                 attempt = 0 if self._lost_since_s is None else attempt + 1
                 self._lost(error)
-                time.sleep(_RETRY_AFTER_S[min(attempt, len(_RETRY_AFTER_S) - 1)])
+                self._abandoned.wait(_RETRY_AFTER_S[min(attempt, len(_RETRY_AFTER_S) - 1)])
                 continue
             self._heard()
             return answer
@@ -277,28 +444,51 @@ class AgentClient:
 
     def _stub(self) -> Any:
         # Any: the generated stub is typed for blocking and asyncio channels at once.
+        self._check_abandoned()
         if self._channel is None or self._must_resolve:
             address = self._address.resolve()
-            if self._channel is None or address != self._connected_to:
+            credentials = self._address.credentials
+            version = 0 if credentials is None else credentials.version()
+            if (
+                self._channel is None
+                or address != self._connected_to
+                or version != self._credentials_version
+            ):
                 self.close()
-                self._channel = grpc.insecure_channel(address, options=_OPTIONS)
+                self._channel = open_channel(address, credentials, self._options)
                 self._connected_to = address
+                self._credentials_version = version
             self._must_resolve = False
         return agent_pb2_grpc.AgentStub(self._channel)
+
+    def _check_abandoned(self) -> None:
+        if self._abandoned.is_set():
+            raise AbandonedError(f"the connection to {self._connected_to} was given up")
 
     def _refused(self, error: grpc.RpcError) -> BoardfrontError:
         text = f"agent {self._connected_to}: {error.details()}"
         if error.code() is grpc.StatusCode.FAILED_PRECONDITION:
             return ArtifactGoneError(text)
+        if error.code() is grpc.StatusCode.ABORTED:
+            return LeaseLostError(text)
+        if error.code() is grpc.StatusCode.UNIMPLEMENTED:
+            return WrongInputError(f"{text}: install the same boardfront on both")
         return WrongInputError(text) if error.code() in _WRONG else BoardfrontError(text)
 
     def _unreachable(self, error: grpc.RpcError) -> BoardfrontError:
         if not _is_lost(error):
             return self._refused(error)
+        reason = why_refused(self._connected_to, self._address.credentials)
+        if reason is not None:
+            return DeviceUnreachableError(reason)
         return DeviceUnreachableError(
             f"no agent answers at {self._connected_to}: expected `boardfront-agent serve` to run "
             "there; start it, or check host and port"
         )
+
+
+class AbandonedError(BoardfrontError):
+    """Another thread gave up the connection."""
 
 
 class JobCancelledError(BoardfrontError):
@@ -313,31 +503,14 @@ class JobForgottenError(BoardfrontError):
     """A job's id belongs to a job whose results were fetched and forgotten."""
 
 
-class _Follower:
-    """What was seen of a job's events."""
-
-    def __init__(self, on_event: EventSink) -> None:
-        self._on_event = on_event
-        self.restart()
-
-    def restart(self) -> None:
-        self.next_index = 0
-        self.state: records.JobState | None = None
-        self.answers: dict[str, records.Result | records.Failure] = {}
-
-    @property
-    def finished(self) -> bool:
-        return self.state is not None
-
-    def take(self, event: records.JobEvent) -> None:
-        if event.index != self.next_index:
-            return
-        self.next_index += 1
-        if isinstance(event.body, records.Result | records.Failure):
-            self.answers[event.subject_id] = event.body
-        if isinstance(event.body, records.Finished):
-            self.state = event.body.state
-        self._on_event(event)
+def _state(reply: agent_pb2.SubmitReply) -> records.JobState:
+    for state in records.JobState:
+        if agent_pb2.JobState.Value(f"JOB_STATE_{state.name}") == reply.state:
+            return state
+    raise InvalidRecordError(
+        f"SubmitReply.state is {reply.state}: expected a job's state: install the same boardfront "
+        "on both sides"
+    )
 
 
 def _is_lost(error: grpc.RpcError) -> bool:

@@ -2,45 +2,40 @@
 
 from __future__ import annotations
 
-import hashlib
+import functools
 import time
-import uuid
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from boardfront.host.fleet.client import AgentClient, JobForgottenError, artifact_name
+from boardfront.host.fleet.compiling import HostCompiler, is_compiled_here
 from boardfront.host.fleet.kept_artifacts import KeptArtifacts
+from boardfront.host.fleet.planned_job import (
+    Asked,
+    PlannedJob,
+    ask,
+    ask_reference,
+    make_job,
+    room_together,
+)
 from boardfront.host.fleet.sentinel import Sentinel, SentinelRule, sentinel_key
-from boardfront.latency_models.base import Measurement, ReferenceModel, TimeRequest
+from boardfront.host.paths import default_cache
+from boardfront.host.tvm_compile import CompileFailedError
+from boardfront.latency_models.base import Measurement, TimeRequest
 from boardfront.latency_models.key import TimeKey
 from boardfront.protos import records
 from boardfront.protos.errors import BoardfrontError, WrongInputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
+    from boardfront.host.fleet.sentinel import Finding
     from boardfront.latency_models.store import MeasurementStore
 
     Listener = Callable[[str, records.JobEvent], None]
 
-MAX_TOGETHER = 8
-"""Subjects of one job: each keeps a worker with its runtime in the device's memory."""
-
-
-_REFERENCE = "reference"
-"""The reference's subject id in every job that has one."""
-
-_DESCRIPTION_HOLDS_S = 5.0
+DESCRIPTION_HOLDS_S = 5.0
 """A search asks several times a second; what a device is does not change that fast."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Asked:
-    """A request with what was worked out for it."""
-
-    request: TimeRequest
-    subject: records.Subject
-    key: TimeKey
 
 
 class DeviceMeasurer:
@@ -51,10 +46,12 @@ class DeviceMeasurer:
     Args:
         client: Of the device's agent.
         store: Where answers are looked up and kept.
-        listener: Told (label, event) while a job runs.
+        listener: Told (label, event) while a job runs; the sentinel's label is "sentinel".
         clock: Seconds since 1970.
         sentinel: When the device's sentinel is timed, for requests without a reference (which
             does that job itself); None: never.
+        description_holds_s: So long what the device said of itself is taken for true, in
+            seconds; what it measures says anew what it was measured on.
 
     A result is stored before the agent is told to forget it, so a crash between the two loses
     nothing: the store takes a job's answer once.
@@ -68,12 +65,15 @@ class DeviceMeasurer:
         listener: Listener = lambda _label, _event: None,
         clock: Callable[[], float] = time.time,
         sentinel: SentinelRule | None = None,
+        description_holds_s: float = DESCRIPTION_HOLDS_S,
     ) -> None:
         self._client = client
         self._store = store
         self._listener = listener
         self._clock = clock
         self._sentinel_rule = sentinel
+        self._description_holds_s = description_holds_s
+        self._compiler = HostCompiler(default_cache() / "libraries")
         self._sentinels: dict[str, Sentinel] = {}
         self._described: records.DeviceDescription | None = None
         self._described_s = 0.0
@@ -81,9 +81,8 @@ class DeviceMeasurer:
     def measure(self, requests: Sequence[TimeRequest]) -> Iterator[Measurement]:
         """Answer the requests one after the other, each in a job of its own."""
         for request in requests:
-            description = self._describe()
-            asked = _ask(request, description, "s0")
-            yield self._known(asked) or self._run_watched((asked,), description)[0]
+            planned = self.plan((request,))
+            yield (planned if isinstance(planned, tuple) else self._run_watched(planned))[0]
 
     def measure_together(self, requests: Sequence[TimeRequest]) -> tuple[Measurement, ...]:
         """Measure requests in one job, their windows interleaved: what compares them is fair.
@@ -99,21 +98,147 @@ class DeviceMeasurer:
         most = room_together(requests[0].reference if requests else None)
         if not 1 <= len(requests) <= most:
             raise WrongInputError(f"{len(requests)} requests together: expected 1 to {most}")
+        planned = self.plan(requests, look_up=False)
+        return planned if isinstance(planned, tuple) else self._run_watched(planned)
+
+    def measure_groups(
+        self, groups: Iterable[Sequence[TimeRequest]]
+    ) -> Iterator[tuple[Measurement, ...]]:
+        """Answer groups one after the other, each as `measure_together` does."""
+        return (self.measure_together(group) for group in groups)
+
+    def plan(
+        self, requests: Sequence[TimeRequest], *, look_up: bool = True
+    ) -> PlannedJob | tuple[Measurement, ...]:
+        """Return the job that answers these requests, or the answers that the store holds.
+
+        Args:
+            requests: Of one job.
+            look_up: A request alone in its job, unless it is fresh, may be answered by any
+                measurement of its key.
+        """
         description = self._describe()
         asked = tuple(
-            _ask(request, description, f"s{index}") for index, request in enumerate(requests)
+            ask(request, description, f"s{index}") for index, request in enumerate(requests)
         )
-        return self._run_watched(asked, description)
+        known = self._known(asked[0]) if look_up and len(asked) == 1 else None
+        if known is not None:
+            return (known,)
+        beside = ask_reference(asked[0].request, description)
+        try:
+            asked = tuple(self._made(item, description) for item in asked)
+            beside = self._made(beside, description) if beside else None
+        except CompileFailedError as error:
+            return self._not_compiled(asked, description, error)
+        job = make_job(asked, beside)
+        stored = [self._store.find(job.job_id, item.subject.subject_id) for item in asked]
+        kept = tuple(measurement for measurement in stored if measurement is not None)
+        if len(kept) == len(asked):
+            # An earlier life of ours ended before it could say so.
+            self._client.acknowledge(job.job_id)
+            self._note(asked, kept, description)
+            return kept
+        return PlannedJob(asked=asked, beside=beside, job=job, description=description)
+
+    def _made(self, asked: Asked, description: records.DeviceDescription) -> Asked:
+        """Compile a network here, where its target asks for that."""
+        options = dict(asked.key.options)
+        if not is_compiled_here(asked.key.backend, options):
+            return asked
+        library = self._compiler.library(asked.request, options, description)
+        return replace(
+            asked,
+            request=replace(asked.request, model=library),
+            subject=replace(asked.subject, artifact_sha256=artifact_name(library)),
+        )
+
+    def _not_compiled(
+        self,
+        asked: tuple[Asked, ...],
+        description: records.DeviceDescription,
+        error: CompileFailedError,
+    ) -> tuple[Measurement, ...]:
+        """Answer the requests of a job that cannot be, for want of one of its networks."""
+        job = make_job(asked, None, unique=True)
+        failure = records.Failure(kind=error.kind, message=str(error))
+        answers: dict[str, records.Result | records.Failure] = {
+            item.subject.subject_id: failure for item in asked
+        }
+        return tuple(
+            self._store.append(self._measurement(item, job, description, answers))
+            for item in asked
+        )
+
+    def is_look_due(self, planned: PlannedJob, *, after: int = 0) -> bool:
+        """Return whether the sentinel has to be timed between `after` more jobs and this one."""
+        sentinel = self._sentinel(planned.asked[0], planned.description)
+        return sentinel is not None and sentinel.is_due_after(after)
+
+    def look(self, planned: PlannedJob) -> Finding | None:
+        """Time the sentinel of a job's target, if it has one."""
+        sentinel = self._sentinel(planned.asked[0], planned.description)
+        return None if sentinel is None else sentinel.look(planned.description)
+
+    def send(self, planned: PlannedJob) -> None:
+        """Put a job into the device's queue; `finish` fetches its answers."""
+        self._client.send(planned.job, planned.artifacts)
+
+    def finish(
+        self, planned: PlannedJob, on_event: Callable[[], None] = lambda: None
+    ) -> tuple[Measurement, ...]:
+        """Run a job, or go on with one that was sent, and return its stored answers.
+
+        Args:
+            planned: The job.
+            on_event: Called at each of its events, several times a second while it is timed.
+        """
+        asked, job = planned.asked, planned.job
+        labels = {item.subject.subject_id: item.request.label for item in asked}
+
+        def listen(event: records.JobEvent) -> None:
+            self._listener(labels.get(event.subject_id, asked[0].request.label), event)
+            on_event()
+
+        try:
+            answers = self._client.run(job, planned.artifacts, listen)
+        except JobForgottenError:
+            # Its results went to another store: this store needs a measurement of its own.
+            job = make_job(asked, planned.beside, unique=True)
+            answers = self._client.run(job, planned.artifacts, listen)
+        except KeyboardInterrupt:
+            self._cancel_quietly(job.job_id)
+            raise
+        measurements = tuple(
+            self._store.append(self._measurement(item, job, planned.description, answers))
+            for item in asked
+        )
+        if planned.beside is not None:
+            self._store.append(
+                self._measurement(planned.beside, job, planned.description, answers)
+            )
+        self._client.acknowledge(job.job_id)
+        self._note(asked, measurements, planned.description)
+        return measurements
+
+    def _note(
+        self,
+        asked: tuple[Asked, ...],
+        measurements: tuple[Measurement, ...],
+        description: records.DeviceDescription,
+    ) -> None:
+        sentinel = self._sentinel(asked[0], description)
+        if sentinel is not None:
+            sentinel.note([item.request for item in asked], measurements)
 
     def _describe(self) -> records.DeviceDescription:
         """Ask what the device is now; one that answered before may be away for a while."""
         known = self._described
-        if known is None or time.monotonic() - self._described_s > _DESCRIPTION_HOLDS_S:
+        if known is None or time.monotonic() - self._described_s > self._description_holds_s:
             known = self._client.describe(patient=known is not None)
             self._described, self._described_s = known, time.monotonic()
         return known
 
-    def _known(self, asked: _Asked) -> Measurement | None:
+    def _known(self, asked: Asked) -> Measurement | None:
         if asked.request.fresh:
             return None
         reference = asked.request.reference
@@ -123,19 +248,13 @@ class DeviceMeasurer:
             reference_sha256=reference.sha256 if reference else None,
         )
 
-    def _run_watched(
-        self, asked: tuple[_Asked, ...], description: records.DeviceDescription
-    ) -> tuple[Measurement, ...]:
+    def _run_watched(self, planned: PlannedJob) -> tuple[Measurement, ...]:
         """Run a job after a look at the sentinel, where one is due."""
-        sentinel = self._sentinel(asked[0], description)
-        if sentinel is not None and sentinel.is_due:
-            sentinel.look(description)
-        answers = self._run(asked, description)
-        if sentinel is not None:
-            sentinel.note([item.request for item in asked], answers)
-        return answers
+        if self.is_look_due(planned):
+            self.look(planned)
+        return self.finish(planned)
 
-    def _sentinel(self, asked: _Asked, description: records.DeviceDescription) -> Sentinel | None:
+    def _sentinel(self, asked: Asked, description: records.DeviceDescription) -> Sentinel | None:
         """Return the sentinel of a request's target."""
         rule = self._sentinel_rule
         if rule is None or asked.request.reference is not None:
@@ -144,53 +263,20 @@ class DeviceMeasurer:
         if key is None:
             return None
         if key.digest not in self._sentinels:
-            kept = KeptArtifacts(self._client, self._store, clock=self._clock)
+            kept = KeptArtifacts(
+                self._client,
+                self._store,
+                listener=functools.partial(self._listener, "sentinel"),
+                clock=self._clock,
+            )
             self._sentinels[key.digest] = Sentinel(
                 kept, self._store, key, device_id=description.device_id, rule=rule
             )
         return self._sentinels[key.digest]
 
-    def _run(
-        self, asked: tuple[_Asked, ...], description: records.DeviceDescription
-    ) -> tuple[Measurement, ...]:
-        beside = _ask_reference(asked[0].request, description)
-        job = _job(asked, beside)
-        stored = [self._store.find(job.job_id, item.subject.subject_id) for item in asked]
-        kept = tuple(measurement for measurement in stored if measurement is not None)
-        if len(kept) == len(asked):
-            # An earlier life of ours ended before it could say so.
-            self._client.acknowledge(job.job_id)
-            return kept
-        artifacts = {
-            item.subject.artifact_sha256: item.request.model
-            for item in (*asked, *((beside,) if beside else ()))
-        }
-        labels = {item.subject.subject_id: item.request.label for item in asked}
-
-        def listen(event: records.JobEvent) -> None:
-            self._listener(labels.get(event.subject_id, asked[0].request.label), event)
-
-        try:
-            answers = self._client.run(job, artifacts, listen)
-        except JobForgottenError:
-            # Its results went to another store: this store needs a measurement of its own.
-            job = _job(asked, beside, unique=True)
-            answers = self._client.run(job, artifacts, listen)
-        except KeyboardInterrupt:
-            self._cancel_quietly(job.job_id)
-            raise
-        measurements = tuple(
-            self._store.append(self._measurement(item, job, description, answers))
-            for item in asked
-        )
-        if beside is not None:
-            self._store.append(self._measurement(beside, job, description, answers))
-        self._client.acknowledge(job.job_id)
-        return measurements
-
     def _measurement(
         self,
-        asked: _Asked,
+        asked: Asked,
         job: records.Job,
         description: records.DeviceDescription,
         answers: dict[str, records.Result | records.Failure],
@@ -229,111 +315,3 @@ class DeviceMeasurer:
         except BoardfrontError:
             # The device is away: its job ends by its own deadline.
             return
-
-
-def _ask(request: TimeRequest, description: records.DeviceDescription, subject_id: str) -> _Asked:
-    info = _backend(request.backend, description)
-    options = {option.name: option.default for option in info.options} | dict(request.options)
-    target = records.Target(
-        fingerprint=description.fingerprint,
-        backend=info.name,
-        backend_version=info.version,
-        options=options,
-        cpus=request.cpus or description.default_cpus,
-    )
-    return _Asked(
-        request=request,
-        subject=records.Subject(
-            subject_id=subject_id,
-            artifact_sha256=artifact_name(request.model),
-            backend=request.backend,
-            options=dict(request.options),
-            input_shapes=dict(request.input_shapes),
-            cpus=request.cpus,
-            tuning_budget_s=request.tuning_budget_s,
-        ),
-        key=TimeKey.of_target(
-            target,
-            structure_hash=request.structure_hash,
-            task=request.task,
-            input_shapes=request.input_shapes,
-            origin=info.origin,
-        ),
-    )
-
-
-def _ask_reference(request: TimeRequest, description: records.DeviceDescription) -> _Asked | None:
-    """Return the request's reference as a subject of its own, under the same conditions."""
-    reference = request.reference
-    if reference is None:
-        return None
-    beside = replace(
-        request,
-        model=reference.model,
-        structure_hash=reference.structure_hash,
-        input_shapes=reference.input_shapes,
-        label=reference.label,
-        task=reference.task or request.task,
-        backend=reference.backend or request.backend,
-        options=request.options if reference.options is None else reference.options,
-        cpus=request.cpus if reference.cpus is None else reference.cpus,
-        purpose=records.Purpose.SENTINEL,
-        reference=None,
-    )
-    return _ask(beside, description, _REFERENCE)
-
-
-def room_together(reference: ReferenceModel | None) -> int:
-    """Return how many requests fit into one job, beside the reference if there is one."""
-    return MAX_TOGETHER if reference is None else MAX_TOGETHER - 1
-
-
-def _backend(name: str, description: records.DeviceDescription) -> records.BackendInfo:
-    """Return what the device says of a backend.
-
-    Raises:
-        WrongInputError: If it has none of this name, or says why it cannot use it.
-    """
-    info = description.backend(name)
-    if info is None:
-        known = sorted(backend.name for backend in description.backends)
-        raise WrongInputError(
-            f"unknown backend {name!r} on device {description.name}: expected one of {known}"
-        )
-    if not info.available:
-        raise WrongInputError(f"backend {name!r} on device {description.name}: {info.reason}")
-    return info
-
-
-def _job(asked: tuple[_Asked, ...], beside: _Asked | None, *, unique: bool = False) -> records.Job:
-    """Return the job of these requests; the same seed and requests make the same job id."""
-    first = asked[0].request
-    subjects = (*asked, *((beside,) if beside else ()))
-    if unique or not first.job_seed:
-        job_id = uuid.uuid4().hex
-    else:
-        parts = [
-            first.job_seed,
-            *(f"{one.key.digest} {one.subject.artifact_sha256}" for one in subjects),
-        ]
-        job_id = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
-    reference = None
-    if first.reference is not None:
-        reference = records.Reference(subject_id=_REFERENCE, quiet_s=first.reference.quiet_s)
-    return records.Job(
-        job_id=job_id,
-        subjects=tuple(_with_task(item, first.task) for item in subjects),
-        reference=reference,
-        start_below_c=first.start_below_c,
-        task=first.task,
-        precision=first.precision,
-        deadlines=first.deadlines,
-        purpose=first.purpose,
-    )
-
-
-def _with_task(asked: _Asked, common: records.Task) -> records.Subject:
-    """Return the subject, with a task of its own where that differs from the job's."""
-    if asked.request.task == common:
-        return asked.subject
-    return replace(asked.subject, task=asked.request.task)

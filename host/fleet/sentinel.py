@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from boardfront.host import text
 from boardfront.host.fleet.client import ArtifactGoneError
+from boardfront.host.fleet.compiling import is_compiled_here
 from boardfront.host.fleet.kept_artifacts import KeptArtifacts, KeptNetwork, KeptRequest
 from boardfront.protos.records import (
     FailureKind,
@@ -91,6 +92,7 @@ class SentinelRule:
         at_once: Look before the first job; otherwise when the store holds no good look that is
             newer than `every` jobs of the device.
         look: How closely the sentinel is timed.
+        again: Whether what cannot be trusted any more is measured again on the same device.
         on_look: Called before a look, which takes a second or two.
         on_finding: Told what each look told.
         on_remeasured: Told (old, new) of each measurement that was in quarantine and was taken
@@ -100,6 +102,7 @@ class SentinelRule:
     every: int = EVERY_JOBS
     at_once: bool = True
     look: Precision = LOOK
+    again: bool = True
     on_look: Callable[[], None] = _ignore
     on_finding: Callable[[Finding], None] = _ignore
     on_remeasured: Callable[[Measurement, Measurement], None] = _ignore
@@ -142,7 +145,11 @@ class Sentinel:
     @property
     def is_due(self) -> bool:
         """Whether it shall be timed before the next job."""
-        return not self._hopeless and self._jobs >= self._rule.every
+        return self.is_due_after(0)
+
+    def is_due_after(self, jobs: int) -> bool:
+        """Return whether it shall be timed once so many more jobs were measured."""
+        return not self._hopeless and self._jobs + jobs >= self._rule.every
 
     def note(self, requests: Sequence[TimeRequest], answers: Sequence[Measurement]) -> None:
         """Note what a job of the target measured."""
@@ -165,7 +172,8 @@ class Sentinel:
         if finding.is_level_known:
             noted = tuple(self._since_good)
             self._since_good.clear()
-            self._measure_again(noted, finding.quarantined, description)
+            if self._rule.again:
+                self._measure_again(noted, finding.quarantined, description)
         return finding
 
     def _measure_again(
@@ -270,6 +278,9 @@ def sentinel_key(key: TimeKey, description: DeviceDescription) -> TimeKey | None
     """
     info = description.backend(key.backend)
     if not description.sentinel_sha256 or info is None or TaskKind.INFERENCE not in info.tasks:
+        return None
+    if is_compiled_here(key.backend, dict(key.options)):
+        # The agent's own file is no library.
         return None
     return replace(key, structure_hash=description.sentinel_sha256, task=Task(), input_shapes=())
 

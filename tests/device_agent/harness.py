@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
+    from boardfront.device_agent.admission import AdmissionLimits
+    from boardfront.device_agent.agent import WorkerRules
+
 _T = TypeVar("_T")
 
 QUICK = records.Precision(relative_half_width=0.5, min_duration_s=0.2)
@@ -205,6 +208,8 @@ def serving(
     *,
     address: str = "127.0.0.1:0",
     artifact_limit_bytes: int = 1 << 30,
+    workers: WorkerRules | None = None,
+    limits: AdmissionLimits | None = None,
     root: Path = sysfs.ROOT,
 ) -> Iterator[tuple[Agent, Wire]]:
     """Run an agent and its server in this process."""
@@ -212,11 +217,12 @@ def serving(
         state,
         name="bench",
         artifact_limits=ArtifactLimits(one_bytes=artifact_limit_bytes),
+        workers=workers,
         root=root,
     )
     agent.start()
-    server, port = start_server(agent, address)
-    wire = Wire(f"127.0.0.1:{port}")
+    server, port = start_server(agent, address, limits=limits)
+    wire = Wire(address if address.startswith("unix:") else f"127.0.0.1:{port}")
     try:
         yield agent, wire
     finally:
@@ -226,12 +232,28 @@ def serving(
 
 
 class AgentProcess:
-    """`boardfront-agent serve` in a process of its own."""
+    """`boardfront-agent serve` in a process of its own.
+
+    Args:
+        state: Its folder, which must be one that this process sees too.
+        listen: HOST:PORT.
+        options: More of the command line.
+        prefix: A command that runs the command after it, e.g. in a namespace.
+        environment: More variables.
+    """
 
     def __init__(
-        self, state: Path, *, listen: str = "127.0.0.1:0", options: Sequence[str] = ()
+        self,
+        state: Path,
+        *,
+        listen: str = "127.0.0.1:0",
+        options: Sequence[str] = (),
+        prefix: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         self.state = state
+        self._prefix = prefix
+        self._environment = environment or {}
         self._options = options
         self._listen = listen
         self.address = ""
@@ -256,6 +278,7 @@ class AgentProcess:
         with (self.state / "stderr.log").open("a") as log:
             self._process = subprocess.Popen(
                 [
+                    *self._prefix,
                     *(sys.executable, "-m", "boardfront.device_agent.cli", "serve"),
                     *("--listen", self.address or self._listen, "--state", str(self.state)),
                     *self._options,
@@ -263,11 +286,18 @@ class AgentProcess:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
+                env={**os.environ, **self._environment},
             )
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         assert line.startswith("listening on "), (self.state / "stderr.log").read_text()
         self.address = line.split()[-1]
+
+    def line(self) -> str:
+        """Return the next line that it prints."""
+        assert self._process is not None
+        assert self._process.stdout is not None
+        return self._process.stdout.readline().strip()
 
     def kill(self) -> None:
         """Kill it as a power cut would; harmless where it is dead."""

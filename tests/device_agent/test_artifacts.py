@@ -110,7 +110,7 @@ def test_too_large_an_artifact_is_refused_before_it_is_sent(tmp_path: Path) -> N
     with serving(tmp_path / "state", artifact_limit_bytes=1000) as (agent, wire):
         content = os.urandom(1001)
         code, text = refusal(lambda: wire.upload(content))
-        assert code is _INVALID
+        assert code is grpc.StatusCode.RESOURCE_EXHAUSTED
         assert "takes up to 1000" in text
         assert "--max-artifact-mb" in text
         # A sender that names a small size and sends more is cut off.

@@ -7,13 +7,15 @@ import re
 import socket
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from tests.device_agent import harness
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from tests.device_agent import harness, secured
 from tests.device_agent.harness import Wire
 
-from boardfront.device_agent import cli
+from boardfront.device_agent import cli, environment
+from boardfront.host.fleet.authority import Authority
 from boardfront.protos import records
 
 if TYPE_CHECKING:
@@ -52,14 +54,35 @@ def test_describe_for_programs() -> None:
 
 
 @pytest.mark.parametrize("address", ["0.0.0.0:0", "[::]:0", "board.example:50051", ":0"])
-def test_serving_beyond_loopback_needs_a_word(
+def test_serving_beyond_loopback_needs_credentials(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], address: str
 ) -> None:
     assert cli.main(["serve", "--listen", address, "--state", str(tmp_path)]) == 1
     said = capsys.readouterr()
     assert said.out == ""
     assert said.err.count("\n") == 1
-    assert "SSH tunnel, or add --insecure" in said.err
+    assert f"`boardfront-agent enroll --listen {address}` gives it some" in said.err
+
+
+def test_health_has_a_port_of_its_own_with_credentials_only(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    listen = ("--listen", "127.0.0.1:0", "--health-listen", "127.0.0.1:0")
+    assert cli.main(["serve", *listen, "--state", str(tmp_path / "plain")]) == 2
+    assert "--health-listen is for agents with credentials" in capsys.readouterr().err
+    state = tmp_path / "board"
+    state.mkdir()
+    authority = Authority.open(tmp_path / "fleet", create=True)
+    secured.give_credentials(state, authority, environment.read_device_id(state))
+    with harness.AgentProcess(state, options=("--health-listen", "127.0.0.1:0")) as agent:
+        address = agent.line().removeprefix("health on ")
+        with secured.connected(
+            address, authority.certificate_pem, device_id=environment.read_device_id(state)
+        ) as channel:
+            stub: Any = health_pb2_grpc.HealthStub(channel)
+            reply = stub.Check(health_pb2.HealthCheckRequest(), timeout=harness.WITHIN_S)
+        assert reply.status == health_pb2.HealthCheckResponse.SERVING
+        assert agent.terminate() == 0
 
 
 def test_a_taken_port_is_one_line(tmp_path: Path) -> None:
@@ -94,6 +117,28 @@ def test_an_agent_with_its_owners_input_ends_when_the_owner_does(tmp_path: Path)
         process.stdin.close()
         assert process.wait(timeout=harness.WITHIN_S) == 0
     assert not (tmp_path / "address").exists()
+
+
+def test_a_signal_ends_it_whichever_thread_it_falls_on() -> None:
+    # Python's own handlers would wait for the main thread, which sleeps here.
+    script = (
+        "import signal, threading, time\n"
+        "from boardfront.device_agent import cli\n"
+        "stop = cli._stop_at_signals()\n"
+        "def knock():\n"
+        "    time.sleep(0.3)\n"
+        "    signal.pthread_kill(threading.get_ident(), signal.SIGTERM)\n"
+        "threading.Thread(target=knock).start()\n"
+        "print(stop.wait(10.0))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        timeout=harness.WITHIN_S,
+        check=False,
+    )
+    assert (done.stdout, done.returncode) == ("True\n", 0), done.stderr
 
 
 def test_an_unknown_command_is_refused() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import subprocess
@@ -16,6 +17,7 @@ from boardfront.device_agent import doctor_checks as checks
 from boardfront.device_agent import doctor_setup as setup
 from boardfront.device_agent.doctor_checks import Finding, Severity
 from boardfront.device_agent.doctor_setup import Access, RknnVersions
+from boardfront.device_agent.protections import Protections
 from boardfront.protos.records import BackendInfo
 
 if TYPE_CHECKING:
@@ -253,6 +255,39 @@ def test_gpu_and_npu_permissions(rock: Path, laptop: Path) -> None:
     _is(setup.device_rights([*found, refused]), WARNING, "renderD128$")
 
 
+def _held(**changes: bool) -> Protections:
+    everything = Protections(
+        no_new_privileges=True,
+        no_network=True,
+        sealed_files=True,
+        file_bytes=4 << 30,
+        open_files=4096,
+        tasks=None,
+    )
+    return dataclasses.replace(everything, **changes)
+
+
+def test_worker_isolation() -> None:
+    obstacle = ("switched off", "switch it on")
+    for found in setup.worker_isolation(_held(), obstacle):
+        _is(found, GOOD)
+    evidence = setup.worker_isolation(_held(), obstacle)[0].evidence
+    assert evidence == ("512 processes, any number of threads, 4096 open files, 4096 MiB a file")
+    names = ("no_new_privileges", "no_network", "sealed_files")
+    for index, name in enumerate(names):
+        three = setup.worker_isolation(_held(**{name: False}), obstacle)
+        assert [one.severity for one in three].count(WARNING) == 1
+        _is(three[index], WARNING)
+        assert (three[index].remedy == "switch it on") == (index > 0)
+    for found in setup.worker_isolation(None, obstacle):
+        _is_unknown(found)
+
+
+def test_agents_user() -> None:
+    _is(setup.agents_user(1000), GOOD, "not root")
+    _is(setup.agents_user(0), WARNING, "root: a network that breaks out")
+
+
 def test_state_folder(tmp_path: Path) -> None:
     assert doctor._state_folder(tmp_path / "a/b/c").severity is not PROBLEM
     assert not (tmp_path / "a").exists()
@@ -260,6 +295,11 @@ def test_state_folder(tmp_path: Path) -> None:
     _is(doctor._state_folder(tmp_path / "file/state"), PROBLEM, "cannot be written")
     fine = Access(path="/state", allowed=True)
     _is(setup.state_folder(fine, 20 << 30), GOOD, "20.0 GiB free")
+    (tmp_path / "closed").mkdir(mode=0o700)
+    assert "other users" not in doctor._state_folder(tmp_path / "closed").finding
+    (tmp_path / "open").mkdir(mode=0o750)
+    _is(setup.state_folder(fine, 20 << 30, is_open=True), WARNING, "other users may read")
+    assert doctor._state_folder(tmp_path / "open").severity is WARNING
     _is(setup.state_folder(fine, 1 << 30), WARNING, "little space")
     _is(setup.state_folder(fine, 100 << 20), PROBLEM, "full")
     _is_unknown(setup.state_folder(fine, None))

@@ -94,6 +94,7 @@ class Place:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.store = folder / "measurements.db"
+        self.fleet = folder / "fleet.toml"
         self.runs = folder / "runs"
         self.experiment = folder / "tiny.toml"
         self.experiment.write_text(EXPERIMENT)
@@ -105,6 +106,7 @@ class Place:
             "XDG_STATE_HOME": str(self.folder / "state"),
             "XDG_DATA_HOME": str(self.folder / "data"),
             "BOARDFRONT_STORE": str(self.store),
+            "BOARDFRONT_FLEET": str(self.fleet),
             # Two searches' threads that wait for each other busily take a hundred times as long.
             "OMP_NUM_THREADS": "1",
         }

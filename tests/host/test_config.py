@@ -126,7 +126,11 @@ def test_a_file_is_read(tmp_path: Path) -> None:
         ("precision = 0.05", "precision = 1.0", "quick.toml:26: wrong value for 'precision'"),
         ("precision = 0.05", "precision = 0", "expected it to be greater than 0, got 0"),
         ('device = "local"', 'device = "nowhere"', "quick.toml:17: wrong value for 'device'"),
-        ('device = "local"', 'device = "nowhere"', 'expected "local" or "HOST:PORT", got'),
+        (
+            'device = "local"',
+            'device = "nowhere"',
+            "expected 'local' or HOST:PORT, e.g. 192.168.1.20:50051, or a name in",
+        ),
         (
             '[data]\nname = "digits"',
             "[search.x]",

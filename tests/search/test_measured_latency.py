@@ -24,7 +24,7 @@ from boardfront.search.spaces import catalog
 from boardfront.search.verdicts import MERIT, Reaction, VerdictPolicy, better
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from boardfront.latency_models.base import Measurement, TimeRequest
     from boardfront.protos.records import Failure, Result
@@ -230,6 +230,75 @@ def test_a_time_that_was_found_wrong_is_replaced_in_the_front(space: SposSpace) 
     assert corrected.latencies["here"].median_s == 0.009
     assert corrected.latencies["here"].measurement_id == 7
     assert source.remeasured(replace(old, id=99), old) is None
+    # What replaced it may be found wrong in its turn.
+    newest = replace(samples.measurement(_result(Verdict.OK, 0.008)), id=8)
+    assert source.remeasured(replace(old, id=7), newest) == "33"
+    assert evaluator.corrected(candidate).latencies["here"].median_s == 0.008
+
+
+class _Queue(_Programmed):
+    """A Measurer that answers when it is attended, the last question first."""
+
+    ahead = 3
+
+    def __init__(self, *outcomes: Result | Failure) -> None:
+        super().__init__(*outcomes)
+        self.waiting: list[tuple[TimeRequest, Callable[[Measurement], None]]] = []
+        self.delays_s: list[float] = []
+        self.after: list[Measurement | None] = []
+
+    def submit(
+        self,
+        request: TimeRequest,
+        then: Callable[[Measurement], None],
+        *,
+        delay_s: float = 0.0,
+        after: Measurement | None = None,
+    ) -> None:
+        self.waiting.append((request, then))
+        self.delays_s.append(delay_s)
+        self.after.append(after)
+
+    def attend(self, *, wait: bool) -> None:
+        if wait:
+            request, then = self.waiting.pop()
+            (measurement,) = self.measure([request])
+            then(measurement)
+
+
+def test_what_is_begun_goes_through_the_same_retries(space: SposSpace) -> None:
+    queue = _Queue(
+        _result(Verdict.OK, 0.004), _result(Verdict.THROTTLED), _result(Verdict.OK, 0.002)
+    )
+    rule = replace(_RULE, policy=VerdictPolicy(cool_down_s=7.0))
+    source = MeasuredLatency(space, queue, rule, job_seed="run here", queue=queue)
+    assert source.ahead == 3
+    first, second = source.begin("33"), source.begin("55")
+    done = [first.is_done]
+    assert queue.asked == []
+    got = second.result()
+    assert isinstance(got, Latency)
+    assert (got.median_s, got.attempts) == (0.004, 1)
+    assert second.result() is got
+    latency = first.result()
+    assert isinstance(latency, Latency)
+    assert (latency.verdict, latency.attempts) == (Verdict.OK, 2)
+    assert [*done, first.is_done] == [False, True]
+    assert queue.delays_s == [0.0, 0.0, 7.0]
+    # The board that was throttled is the one that has to cool down.
+    assert [one and one.id for one in queue.after] == [None, None, 2]
+    assert queue.asked[-1].purpose is Purpose.RETRY
+
+
+def test_without_a_queue_what_is_begun_waits_until_it_is_asked_for(space: SposSpace) -> None:
+    measurer = _Programmed(_result(Verdict.OK))
+    source = _source(space, measurer)
+    assert source.ahead == 0
+    pending = source.begin("33")
+    assert (pending.is_done, measurer.asked) == (False, [])
+    assert isinstance(pending.result(), Latency)
+    assert pending.result() is pending.result()
+    assert (pending.is_done, len(measurer.asked)) == (True, 1)
 
 
 class _Sure:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -44,7 +45,11 @@ def _agents(state: Path, parent: int | None = None) -> list[psutil.Process]:
 
 def test_it_starts_once_and_stops(local: LocalAgent, tmp_path: Path) -> None:
     address = local.resolve()
-    assert address.startswith("127.0.0.1:")
+    # For this user alone: the socket and each folder above it that is ours.
+    path = Path(address.removeprefix("unix:"))
+    assert path == tmp_path / "state" / "sockets" / "agent.sock"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stat.S_IMODE((tmp_path / "state").stat().st_mode) == 0o700
     assert local.resolve() == address
     (agent,) = _agents(tmp_path / "state")
     client = AgentClient(local)
@@ -89,8 +94,7 @@ def test_a_second_one_uses_the_first_and_takes_over(local: LocalAgent, tmp_path:
     second.close()
     assert len(_agents(tmp_path / "state")) == 1
     local.close()
-    own = second.resolve()
-    assert own != address
+    second.resolve()
     assert len(_agents(tmp_path / "state")) == 1
     second.close()
     assert _agents(tmp_path / "state") == []
@@ -107,6 +111,29 @@ def test_what_a_killed_agent_wrote_down_misleads_nobody(local: LocalAgent, tmp_p
     client.describe()
     client.close()
     second.close()
+
+
+def test_a_folder_too_deep_for_a_socket_gets_one_elsewhere(tmp_path: Path) -> None:
+    local = LocalAgent(tmp_path / ("deep" * 40))
+    path = Path(local.resolve().removeprefix("unix:"))
+    assert not path.is_relative_to(tmp_path)
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    client = AgentClient(local)
+    assert client.describe().backend("fake") is not None
+    client.close()
+    other = LocalAgent(tmp_path / ("deep" * 40))
+    assert other.resolve() == local.resolve()
+    other.close()
+    local.close()
+    assert not path.parent.exists()
+
+
+def test_a_folder_that_was_open_to_others_is_closed(tmp_path: Path) -> None:
+    (tmp_path / "state").mkdir(mode=0o755)
+    local = LocalAgent(tmp_path / "state")
+    local.resolve()
+    assert stat.S_IMODE((tmp_path / "state").stat().st_mode) == 0o700
+    local.close()
 
 
 def test_it_dies_with_its_owner(tmp_path: Path) -> None:

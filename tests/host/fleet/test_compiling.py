@@ -16,7 +16,8 @@ from boardfront.device_agent.agent import WorkerRules
 from boardfront.host.fleet.address import RemoteAddress
 from boardfront.host.fleet.client import AgentClient, artifact_name
 from boardfront.host.fleet.compiling import is_compiled_here
-from boardfront.host.fleet.measurer import DeviceMeasurer, PlannedJob
+from boardfront.host.fleet.measurer import DeviceMeasurer
+from boardfront.host.fleet.planned_job import PlannedJob
 from boardfront.latency_models.base import TimeRequest
 from boardfront.latency_models.store import MeasurementStore
 from boardfront.protos import records

@@ -11,7 +11,8 @@ from typing_extensions import override
 
 from boardfront.host.fleet.address import RemoteAddress
 from boardfront.host.fleet.client import AgentClient
-from boardfront.host.fleet.measurer import MAX_TOGETHER, DeviceMeasurer
+from boardfront.host.fleet.measurer import DeviceMeasurer
+from boardfront.host.fleet.planned_job import MAX_TOGETHER
 from boardfront.latency_models.base import Measurer, TimeRequest
 from boardfront.latency_models.store import MeasurementStore
 from boardfront.protos import records
