@@ -62,7 +62,9 @@ def test_the_target_is_what_all_cores_run(cpu_model: str, mcpu: str, features: l
 
 
 def test_another_kind_of_processor_compiles_for_itself() -> None:
-    with pytest.raises(WrongInputError, match="expected an aarch64 or x86_64 device, this is riscv64"):
+    with pytest.raises(
+        WrongInputError, match="expected an aarch64 or x86_64 device, this is riscv64"
+    ):
         device_target(_hardware("riscv", "riscv64"))
 
 
