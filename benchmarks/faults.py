@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import shutil
 import signal
 import statistics
 import sys
@@ -343,7 +344,9 @@ def host_disk_full(folder: Path) -> Outcome:
         with HostProcess(run, prefix=disk.prefix) as host:
             while host.read_line():
                 watch()
-        return audit(site, watch, disk.outside / "store.db")
+        # SQLite would look for it on this side of the mount.
+        shutil.copyfile(disk.outside / "store.db", folder / "copy.db")
+        return audit(site, watch, folder / "copy.db")
 
 
 def _later(after_s: float, *calls: Callable[[], None]) -> None:

@@ -35,6 +35,25 @@ SEED = "run 1"
 _DEADLINES = records.Deadlines(queue_s=120.0, compile_s=20.0, run_s=60.0)
 
 
+_BARE = """\
+import sys
+for name in ("onnx", "onnxruntime", "torch", "tvm"):
+    sys.modules[name] = None
+"""
+
+
+def bare(folder: Path, *, more: str = "") -> dict[str, str]:
+    """Return an environment in which Python finds no runtimes, whose imports take seconds.
+
+    Args:
+        folder: Empty; it is on the path of what runs in that environment.
+        more: What Python runs at its start beside this.
+    """
+    folder.mkdir()
+    (folder / "sitecustomize.py").write_text(_BARE + more)
+    return {"PYTHONPATH": str(folder)}
+
+
 def request(
     number: int, *, size_bytes: int = 0, min_duration_s: float = 0.2, job_seed: str = SEED
 ) -> TimeRequest:
@@ -161,7 +180,9 @@ class Site:
         agent: AgentProcess | None = None,
         seen_as: Path | None = None,
     ) -> None:
-        self.agent = agent or AgentProcess(folder / "agent")
+        if agent is None:
+            agent = AgentProcess(folder / "agent", environment=bare(folder / "bare"))
+        self.agent = agent
         self.agent_folder = seen_as or self.agent.state
         self.store_path = folder / "store.db"
         self.book = Book(folder / "book")

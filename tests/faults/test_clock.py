@@ -5,15 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.device_agent.harness import make_job, programme
-from tests.faults.site import Once, Site, request
+from tests.device_agent.harness import AgentProcess, make_job, programme
+from tests.faults.site import Once, Site, bare, request
 
 from boardfront.device_agent.journal import JobFolder, read_all
 from boardfront.host.fleet.measurer import DeviceMeasurer
 from boardfront.protos import records
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 pytestmark = pytest.mark.timeout(60)
@@ -30,24 +29,12 @@ time.time = _shifted
 """
 
 
-@pytest.fixture
-def offset(tmp_path: Path) -> Iterator[Path]:
-    """A file that says by how many seconds the clock of agents started now is off."""
-    site = tmp_path / "site"
-    site.mkdir()
-    (site / "sitecustomize.py").write_text(_SHIM)
-    file = tmp_path / "offset"
-    file.write_text("0")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(site))
-        patch.setenv("CLOCK_OFFSET", str(file))
-        yield file
-
-
 @pytest.mark.parametrize("jump_s", [-400 * _DAY_S, 400 * _DAY_S], ids=["back", "forth"])
-def test_the_devices_clock_jumps_in_mid_measurement(
-    tmp_path: Path, offset: Path, jump_s: float
-) -> None:
+def test_the_devices_clock_jumps_in_mid_measurement(tmp_path: Path, jump_s: float) -> None:
+    offset = tmp_path / "offset"
+    offset.write_text("0")
+    environment = {**bare(tmp_path / "bare", more=_SHIM), "CLOCK_OFFSET": str(offset)}
+    agent = AgentProcess(tmp_path / "agent", environment=environment)
     asked = [request(number, min_duration_s=0.4) for number in range(3)]
     times: list[float] = []
 
@@ -59,7 +46,7 @@ def test_the_devices_clock_jumps_in_mid_measurement(
         lambda event: isinstance(event.body, records.Sampling),
         lambda: offset.write_text(str(jump_s)),
     )
-    with Site(tmp_path) as site:
+    with Site(tmp_path, agent=agent) as site:
         found = site.measure(asked, note)
         site.assert_nothing_lost_or_twice(asked)
     # It did jump, and the measured times are as if it had not.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import time
@@ -11,9 +12,10 @@ import pytest
 from tests.device_agent.harness import WITHIN_S, AgentProcess, in_phase, is_sampling, name_of
 from tests.faults.host_run import run_at
 from tests.faults.hosts import HostProcess
-from tests.faults.site import Once, Site, request
+from tests.faults.site import Once, Site, bare, request
 from tests.faults.small_disk import SmallDisk
 
+from boardfront.latency_models.store import MeasurementStore
 from boardfront.protos.errors import BoardfrontError
 from boardfront.protos.records import FailureKind, Phase
 
@@ -37,7 +39,8 @@ def disk(tmp_path: Path) -> Iterator[SmallDisk]:
 @pytest.fixture
 def site(tmp_path: Path, disk: SmallDisk) -> Iterator[Site]:
     """A site whose agent keeps everything on the small disk."""
-    agent = AgentProcess(tmp_path / "disk", prefix=disk.prefix)
+    environment = bare(tmp_path / "bare")
+    agent = AgentProcess(tmp_path / "disk", prefix=disk.prefix, environment=environment)
     with Site(tmp_path, agent=agent, seen_as=disk.outside) as running:
         yield running
 
@@ -114,9 +117,8 @@ def test_no_room_to_start(tmp_path: Path, disk: SmallDisk) -> None:
 
 
 def test_no_room_for_workers(tmp_path: Path, disk: SmallDisk) -> None:
-    agent = AgentProcess(
-        tmp_path / "agent", prefix=disk.prefix, environment={"TMPDIR": str(tmp_path / "disk")}
-    )
+    environment = {**bare(tmp_path / "bare"), "TMPDIR": str(tmp_path / "disk")}
+    agent = AgentProcess(tmp_path / "agent", prefix=disk.prefix, environment=environment)
     with Site(tmp_path, agent=agent) as site:
         site.measure([request(0)])
         disk.fill_with_files()
@@ -146,5 +148,12 @@ def test_no_room_on_the_host(tmp_path: Path, disk: SmallDisk) -> None:
         with HostProcess(run, prefix=disk.prefix) as host:
             assert host.wait() == (0, "")
         assert not kept.exists()
+        # SQLite would look for it on this side of the mount.
+        shutil.copyfile(disk.outside / "store.db", tmp_path / "copy.db")
+        with MeasurementStore(tmp_path / "copy.db") as store:
+            found = store.recent(device_id=site.client.describe().device_id)
+        assert [one.key.structure_hash for one in reversed(found)] == [
+            request(number).structure_hash for number in range(count)
+        ]
         artifacts = {name_of(request(number).model) for number in range(count)}
         assert site.book.answered() == site.book.begun() == dict.fromkeys(artifacts, 1)

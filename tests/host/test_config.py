@@ -277,3 +277,25 @@ def test_differences_name_the_key_and_both_values() -> None:
         "space.resolution: absent -> 32",
         'target[0].options.threads: "1" -> "2"',
     )
+
+
+def test_several_devices_make_a_pool_and_one_is_what_it_was() -> None:
+    one = parse_experiment(_TEXT, file="quick.toml")
+    listed = parse_experiment(
+        _TEXT.replace('"10.0.0.2:50051"', '["10.0.0.2:50051"]'), file="quick.toml"
+    )
+    assert listed == one
+    assert listed.digest() == one.digest()
+    pool = parse_experiment(
+        _TEXT.replace('"10.0.0.2:50051"', '["10.0.0.2:50051", "10.0.0.3:50051"]'),
+        file="quick.toml",
+    )
+    assert pool.targets[1].device == ("10.0.0.2:50051", "10.0.0.3:50051")
+    assert any(line.startswith("target[1].device") for line in differences(one, pool))
+
+
+@pytest.mark.parametrize("wrong", ["[]", "5", '["10.0.0.2:50051", ""]', '["a:1", "a:1"]'])
+def test_a_list_of_devices_that_is_none(wrong: str) -> None:
+    text = _TEXT.replace('"10.0.0.2:50051"', wrong)
+    with pytest.raises(WrongInputError, match=r"quick.toml:22: wrong value for 'device'"):
+        parse_experiment(text, file="quick.toml")
