@@ -34,7 +34,7 @@ def _is_result(event: records.JobEvent) -> bool:
 def test_a_killed_agent_that_comes_back(
     tmp_path: Path, when: Callable[[records.JobEvent], bool], begun: int
 ) -> None:
-    asked = [request(number) for number in range(2)]
+    asked = [request(0)]
 
     def crash() -> None:
         site.agent.kill()
@@ -73,7 +73,7 @@ def test_an_agent_that_lost_the_last_events_with_its_power(
 
 def test_a_host_that_is_killed_again_and_again(tmp_path: Path) -> None:
     moments = random.Random(7)  # noqa: S311 - moments, not secrets
-    count = 5
+    count = 4
     with Site(tmp_path) as site:
         jobs = site.agent.state / "jobs"
         run = run_at(site, site.store_path, count=count)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.timeout(60)
 
 _LEASE_S = 2.0
-_COUNT = 3
+_COUNT = 2
 
 
 @pytest.fixture

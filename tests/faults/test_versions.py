@@ -80,11 +80,10 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Agent, Wi
         yield running
 
 
-@pytest.mark.parametrize("version", [0, records.PROTOCOL_VERSION + 1], ids=["older", "newer"])
 def test_another_contract_is_the_users_error_and_nothing_is_measured(
-    shared: tuple[Agent, Wire], tmp_path: Path, version: int
+    shared: tuple[Agent, Wire], tmp_path: Path
 ) -> None:
-    with _serving(_other_version(shared[1], version)) as address:
+    with _serving(_other_version(shared[1], 0)) as address:
         run = HostRun(
             address=address,
             store=tmp_path / "store.db",
@@ -96,9 +95,18 @@ def test_another_contract_is_the_users_error_and_nothing_is_measured(
             code, told = host.wait()
     assert code == 2
     (line,) = told.splitlines()
-    assert f"the agent at {address} speaks protocol version {version}" in line
+    assert f"the agent at {address} speaks protocol version 0, this host 1" in line
     assert "install the same boardfront on both" in line
     assert shared[0].jobs.queued == 0
+
+
+def test_a_newer_contract_is_told_from_ours(shared: tuple[Agent, Wire]) -> None:
+    newer = records.PROTOCOL_VERSION + 1
+    with _serving(_other_version(shared[1], newer)) as address:
+        client = AgentClient(RemoteAddress(address))
+        with pytest.raises(WrongInputError, match=f"speaks protocol version {newer}"):
+            client.describe()
+        client.close()
 
 
 def test_what_a_newer_agent_adds_is_passed_over(shared: tuple[Agent, Wire]) -> None:
