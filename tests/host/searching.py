@@ -218,11 +218,18 @@ def gist(folder: RunFolder) -> list[tuple[object, ...]]:
             member["validation_accuracy"],
             member["test_accuracy"],
             {name: time["median_s"] for name, time in member["searched"].items()},
-            {name: time["process_medians_s"] for name, time in member["whole"].items()},
-            {name: time["latency"]["median_s"] for name, time in member["whole"].items()},
         )
         for member in front(folder)["members"]
     ]
+
+
+def finalist_times_s(folder: RunFolder) -> list[float]:
+    """Return all times of the members measured whole, in order.
+
+    How many windows fit depends on the machine's load, so two runs give nearly the same.
+    """
+    wholes = [time for member in front(folder)["members"] for time in member["whole"].values()]
+    return [s for w in wholes for s in (*w["process_medians_s"], w["latency"]["median_s"])]
 
 
 def evaluated(folder: RunFolder) -> list[str]:

@@ -14,6 +14,7 @@ from tests.host.searching import (
     Place,
     errors,
     evaluated,
+    finalist_times_s,
     gist,
     journalled,
     times_measured,
@@ -31,6 +32,9 @@ pytestmark = pytest.mark.timeout(240)
 
 def _assert_like(place: Place, undisturbed: Place) -> None:
     assert gist(place.run_folder) == gist(undisturbed.run_folder)
+    assert finalist_times_s(place.run_folder) == pytest.approx(
+        finalist_times_s(undisturbed.run_folder), rel=1e-3
+    )
     encodings = evaluated(place.run_folder)
     assert encodings == evaluated(undisturbed.run_folder)
     assert len(set(encodings)) == len(encodings) == EVALUATIONS
@@ -101,11 +105,11 @@ def test_killed_in_training_then_interrupted_paused_and_cancelled(
 
 @pytest.mark.slow
 def test_a_completed_run_gives_its_front_again(finished: Place) -> None:
-    before = gist(finished.run_folder)
+    before = gist(finished.run_folder), finalist_times_s(finished.run_folder)
     measured = times_measured(finished.store, "finalist")
     done = finished.call("search", "--resume", "latest")
     assert done.returncode == 0, done.stderr
-    assert gist(finished.run_folder) == before
+    assert (gist(finished.run_folder), finalist_times_s(finished.run_folder)) == before
     assert times_measured(finished.store, "finalist") == measured
     assert len(evaluated(finished.run_folder)) == EVALUATIONS
 
