@@ -1,7 +1,8 @@
 """What do 100,000 wrong inputs do to an agent and to a host?
 
 Every message of the contract, the artifacts' way from the wire to a runtime, the journal on the
-disk, all methods of a real agent over a socket, and the host's client under an agent gone mad.
+disk, a board's credentials, all methods of a real agent over a socket, and the host's client
+under an agent gone mad.
 Inputs are right ones that were spoilt: bits, bytes, pieces, or single fields. Each has 10 s; none
 may crash anything, leave a file outside the agent's folder, or come to anything but an answer or
 a refusal that is foreseen. Exits with 1 at the first that does, and names the target, the seed
@@ -22,7 +23,7 @@ from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from tests.fuzz import replies, targets, wire
+from tests.fuzz import credentials, replies, targets, wire
 from tests.fuzz.mutation import Mutator
 
 if TYPE_CHECKING:
@@ -32,11 +33,12 @@ if TYPE_CHECKING:
     Run = Callable[[Mutator, int, Path], Counter[str]]
 
 _SHARES: dict[str, tuple[float, Run]] = {
-    "messages": (0.40, lambda mutator, count, _: targets.fuzz_messages(mutator, count)),
+    "messages": (0.39, lambda mutator, count, _: targets.fuzz_messages(mutator, count)),
     "artifacts": (0.25, lambda mutator, count, _: targets.fuzz_artifacts(mutator, count)),
     "requests": (0.2, wire.fuzz_wire),
     "replies": (0.10, lambda mutator, count, _: replies.fuzz_replies(mutator, count)),
     "uploads": (0.03, targets.fuzz_uploads),
+    "credentials": (0.01, credentials.fuzz_credentials),
     "journal": (0.019, targets.fuzz_journal),
     # Each is a process with a runtime in it.
     "runs": (0.001, wire.fuzz_runs),

@@ -32,6 +32,10 @@ _log = logging.getLogger(__name__)
 
 _POLL_S = 0.2
 _KEPT_STDERR_BYTES = 4096
+_SILENCE = {"ORT_DISABLE_TELEMETRY": "1"}
+"""onnxruntime from 1.29 on tells its maker of every network that is loaded, names and hashes, from
+a thread of its own, and keeps an identifier of the device in the user's home; Privacy.md there.
+"""
 _SHARED_DEADLINES = {
     "load": ("load", "compile"),
     "compile": ("load", "compile"),
@@ -85,7 +89,7 @@ class WorkerProcess:
             stderr=subprocess.PIPE,
             start_new_session=True,
             cwd=self._folder.name,
-            env={**os.environ, guard.MARK: self._mark},
+            env={**os.environ, **_SILENCE, guard.MARK: self._mark},
         )
         os.close(command_read)
         os.close(answer_write)

@@ -52,7 +52,13 @@ class BlockKey:
     @property
     def text(self) -> str:
         """The key as a person reads it, e.g. "5 48->96 /2 @16"; `parse` reads it back."""
-        return f"{self.kind} {self.in_channels}->{self.out_channels} /{self.stride} @{self.resolution}"
+        channels = f"{self.in_channels}->{self.out_channels}"
+        return f"{self.kind} {channels} /{self.stride} @{self.resolution}"
+
+    @property
+    def out_resolution(self) -> int:
+        """What comes out, pixels a side."""
+        return -(-self.resolution // self.stride)
 
     @property
     def is_stackable(self) -> bool:

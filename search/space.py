@@ -1,7 +1,8 @@
 """What a search space guarantees.
 
-Three Protocols, each for one kind of user: the search needs `Space`, measuring needs
-`NetworkSpace`, supernet training needs `SupernetSpace`. A space class may offer all of them.
+Four Protocols, each for one kind of user: the search needs `Space`, measuring needs
+`NetworkSpace`, supernet training needs `SupernetSpace`, tables of block times need
+`DecomposableSpace`. A space class may offer all of them.
 """
 
 from __future__ import annotations
@@ -12,12 +13,14 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 from boardfront.protos.errors import WrongInputError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     import numpy as np
     import numpy.typing as npt
     import onnx
     import torch
+
+    from boardfront.latency_models.blocks import BlockKey, Decomposition
 
 
 class InvalidEncodingError(WrongInputError):
@@ -134,3 +137,48 @@ class SupernetSpace(Protocol):
 
     def inherit(self, supernet: torch.nn.Module, encoding: str) -> torch.nn.Module:
         """Return the stand-alone module of `encoding`, holding a copy of its supernet weights."""
+
+
+@runtime_checkable
+class DecomposableSpace(Protocol):
+    """A space whose networks run one block after the other, so that block times can be added.
+
+    Guarantees: every method is pure. What `write_chain` writes for the blocks of a member has
+    the layers, and so the structure hash, of what `write_onnx` writes for the member; blocks put
+    into a chain add their layers and change no other.
+    """
+
+    def decompose(self, encoding: str) -> Decomposition:
+        """Return the blocks of a member, stem first, head last.
+
+        Raises:
+            InvalidEncodingError: `encoding` is no member of the space.
+        """
+
+    def block_kinds(self) -> Sequence[BlockKey] | None:
+        """List every block that some member has, none twice, in an order that never changes.
+
+        None where there are too many to list.
+        """
+
+    def write_chain(
+        self,
+        chain: Sequence[BlockKey],
+        *,
+        batch: int,
+        weights: Mapping[str, npt.NDArray[np.float32]] | None = None,
+        seed: int = 0,
+    ) -> onnx.ModelProto:
+        """Write blocks in a row as a network, in the form of `NetworkSpace.write_onnx`.
+
+        Args:
+            chain: A stem of the space, blocks of any number and order whose channels and
+                resolution follow from the one before, a head. It need not be a member's.
+            batch: Fixed batch size of the input "images", named output "logits".
+            weights: By the names that a member's have; None writes notes in their place.
+            seed: Of the notes.
+
+        Raises:
+            InvalidEncodingError: A block's kind is no block of the space.
+            WrongInputError: The chain does not fit together, or `batch` is not positive.
+        """

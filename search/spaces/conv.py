@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from boardfront.search.space import Counts
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,3 +44,21 @@ class ConvPlan:
     def output_resolution(self, resolution: int) -> int:
         """Height and width that come out when `resolution` goes in."""
         return -(-resolution // self.stride)
+
+
+def count_layers(layers: Iterable[tuple[ConvPlan, int]]) -> Counts:
+    """Count convolutions with their batch norms for one image.
+
+    Batch norms count two trainable parameters a channel and no multiply-accumulates: in
+    deployment they are folded into the convolution before them.
+
+    Args:
+        layers: Each convolution with the resolution that goes into it, pixels.
+    """
+    params = macs = activations = 0
+    for conv, resolution in layers:
+        pixels = conv.output_resolution(resolution) ** 2
+        params += conv.weights + 2 * conv.outputs
+        macs += conv.weights * pixels
+        activations += conv.outputs * pixels
+    return Counts(params=params, macs=macs, activations=activations)

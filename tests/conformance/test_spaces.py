@@ -6,7 +6,7 @@ A new space adds its cases to CASES: two settings of a few thousand weights.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -15,15 +15,25 @@ import pytest
 import torch
 
 from boardfront.device_agent.network import read_network
+from boardfront.latency_models.blocks import HEAD, STEM
 from boardfront.latency_models.structure import structure_hash
+from boardfront.latency_models.training_graph import training_step
 from boardfront.protos.errors import WrongInputError
 from boardfront.protos.weightless import is_note
-from boardfront.search.space import InvalidEncodingError, NetworkSpace, Space, SupernetSpace
+from boardfront.search.space import (
+    DecomposableSpace,
+    InvalidEncodingError,
+    NetworkSpace,
+    Space,
+    SupernetSpace,
+)
 from boardfront.search.spaces import catalog
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
+
+    from boardfront.latency_models.blocks import BlockKey
 
 onnxruntime = pytest.importorskip("onnxruntime")
 
@@ -57,6 +67,10 @@ def _etnas_parts(encoding: str) -> tuple[str, ...]:
 
 def _etnas_steps(encoding: str) -> tuple[str, ...]:
     return tuple(encoding.split("_"))
+
+
+def _etnas_block(encoding: str) -> tuple[str, ...]:
+    return (encoding.partition("_")[0],)
 
 
 def _etnas_operators(encoding: str) -> tuple[str, ...]:
@@ -97,6 +111,22 @@ CASES = [
         drawn=_etnas_operators,
         choices=("0", "1", "2", "3", "4"),
         wrong="020-_16_1-2-1-1",
+    ),
+    Case(
+        name="etnas",
+        settings={
+            "resolution": 35,
+            "classes": 10,
+            "channels": [16, 32],
+            "last_channels": [32],
+            "max_blocks": 6,
+            "blocks": ["4-", "020-", "10001-a02c01"],
+        },
+        parts=_etnas_parts,
+        steps=_etnas_steps,
+        drawn=_etnas_block,
+        choices=("4-", "020-", "10001-a02c01"),
+        wrong="10001-a02_16_1-2-1-1",
     ),
     Case(
         name="spos",
@@ -147,6 +177,13 @@ def space(case: Case) -> Space:
 def network_space(space: Space) -> NetworkSpace:
     if not isinstance(space, NetworkSpace):
         pytest.skip("the space builds no networks")
+    return space
+
+
+@pytest.fixture
+def decomposable_space(space: Space) -> DecomposableSpace:
+    if not isinstance(space, DecomposableSpace):
+        pytest.skip("the space's networks are no rows of blocks")
     return space
 
 
@@ -399,3 +436,110 @@ def test_a_foreign_supernet_is_refused(space: Space, rng: np.random.Generator) -
         pytest.skip("the space has no supernet")
     with pytest.raises(WrongInputError, match="expected the supernet of"):
         space.inherit(torch.nn.Linear(1, 1), space.sample(rng))
+
+
+def test_the_chain_of_a_member_is_the_member(
+    space: Space,
+    network_space: NetworkSpace,
+    decomposable_space: DecomposableSpace,
+    rng: np.random.Generator,
+) -> None:
+    for _ in range(5):
+        encoding = space.sample(rng)
+        blocks = decomposable_space.decompose(encoding).blocks
+        chain = decomposable_space.write_chain(blocks, batch=2)
+        member = network_space.write_onnx(encoding, batch=2)
+        assert structure_hash(chain) == structure_hash(member)
+    assert structure_hash(training_step(chain)) == structure_hash(training_step(member))
+
+
+def test_the_chain_of_a_member_takes_its_weights(
+    space: Space,
+    network_space: NetworkSpace,
+    decomposable_space: DecomposableSpace,
+    rng: np.random.Generator,
+) -> None:
+    encoding = space.sample(rng)
+    blocks = decomposable_space.decompose(encoding).blocks
+    state = network_space.build(encoding).state_dict()
+    weights = {name: values.numpy() for name, values in state.items()}
+    chain = decomposable_space.write_chain(blocks, batch=1, weights=weights)
+    assert chain == network_space.write_onnx(encoding, batch=1, weights=weights)
+    with pytest.raises(WrongInputError, match="batch: expected at least 1"):
+        decomposable_space.write_chain(blocks, batch=0)
+
+
+def test_block_kinds_hold_every_block_of_every_member(
+    case: Case, space: Space, decomposable_space: DecomposableSpace, rng: np.random.Generator
+) -> None:
+    kinds = decomposable_space.block_kinds()
+    if kinds is None:
+        pytest.skip("the space has too many blocks to list")
+    assert len(set(kinds)) == len(kinds)
+    again = catalog.load(case.name, case.settings)
+    assert isinstance(again, DecomposableSpace)
+    assert again.block_kinds() == kinds
+    seen = {b for _ in range(500) for b in decomposable_space.decompose(space.sample(rng)).blocks}
+    assert seen <= set(kinds)
+    # Few enough of them that 500 members show most.
+    assert len(seen) > 0.8 * len(kinds)
+
+
+def test_a_chain_longer_than_any_member_runs(
+    case: Case,
+    space: Space,
+    decomposable_space: DecomposableSpace,
+    rng: np.random.Generator,
+    tmp_path: Path,
+) -> None:
+    blocks = stackable_chain(space, decomposable_space, rng)
+    place = next(index for index, block in enumerate(blocks) if block.is_stackable)
+    layers = []
+    for repeats in (0, 1, 12):
+        longer = [*blocks[:place], *[blocks[place]] * repeats, *blocks[place:]]
+        light = decomposable_space.write_chain(longer, batch=2)
+        layers.append(Counter(node.op_type for node in light.graph.node))
+    added = layers[1] - layers[0]
+    assert added["Conv"] > 0
+    assert {kind: n - layers[0][kind] for kind, n in layers[2].items() if kind in added} == {
+        kind: 12 * n for kind, n in added.items()
+    }
+    path = tmp_path / "chain.onnx"
+    path.write_bytes(light.SerializeToString())
+    size = cast("int", case.settings["resolution"])
+    images = rng.standard_normal((2, in_channels(case), size, size), dtype=np.float32)
+    logits = run_onnx(read_network(path), images)
+    assert logits.shape == (2, case.settings["classes"])
+    assert 1e-3 < logits.std() < 1e3
+
+
+def stackable_chain(
+    space: Space, decomposable: DecomposableSpace, rng: np.random.Generator
+) -> tuple[BlockKey, ...]:
+    while True:
+        blocks = decomposable.decompose(space.sample(rng)).blocks
+        if any(block.is_stackable for block in blocks):
+            return blocks
+
+
+def test_a_chain_that_does_not_fit_together_is_refused(
+    space: Space, decomposable_space: DecomposableSpace, rng: np.random.Generator
+) -> None:
+    stem, block, *others, head = stackable_chain(space, decomposable_space, rng)
+    rest = [*others, head]
+    assert (stem.kind, head.kind) == (STEM, HEAD)
+    for chain, message in (
+        ([], "expected a chain from a stem to a head, got no block"),
+        ([block, *rest], "expected a chain from a stem to a head"),
+        ([stem, block, *others], "expected a chain from a stem to a head"),
+        ([replace(stem, resolution=stem.resolution + 1), block, *rest], "the space's stem"),
+        ([stem, stem, head], "at place 1 of the chain"),
+        ([stem, replace(block, resolution=999), *rest], "resolution .* at place 1 of the chain"),
+        ([stem, replace(block, in_channels=16 * 999), *rest], "channels in .* at place 1"),
+        ([stem, block, *others, replace(head, out_channels=999)], "expected .* outputs"),
+        ([stem, block, *others, replace(head, in_channels=999)], "expected .* channels in"),
+    ):
+        with pytest.raises(WrongInputError, match=message):
+            decomposable_space.write_chain(chain, batch=1)
+    with pytest.raises(InvalidEncodingError, match="'!' at position 0"):
+        decomposable_space.write_chain([stem, replace(block, kind="!"), *rest], batch=1)

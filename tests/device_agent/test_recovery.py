@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -164,6 +165,28 @@ def test_only_the_latest_acknowledged_ids_are_kept_and_a_torn_one_is_none(
         assert [f"job-{n}" in found for n in (17, 18, 19, 22)] == [False, False, True, True]
         assert "job-torn" not in found
         assert "job-next" in found
+
+
+def test_an_id_that_did_not_fit_on_the_disk_spoils_no_other(tmp_path: Path) -> None:
+    ids = AcknowledgedIds(tmp_path)
+    ids.add("first")
+    old = resource.getrlimit(resource.RLIMIT_FSIZE)
+    # Room for a part of the next line.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len("first\nsec"), old[1]))
+    try:
+        ids.add("second")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, old)
+    assert (tmp_path / "acknowledged.txt").read_text() == "first\n"
+    ids.add("third")
+    again = AcknowledgedIds(tmp_path)
+    assert [name in again for name in ("first", "second", "third")] == [True, False, True]
+
+
+def test_a_rotten_byte_among_the_acknowledged_costs_its_own_line_alone(tmp_path: Path) -> None:
+    (tmp_path / "acknowledged.txt").write_bytes(b"first\n\xff\xfesecond\nthird\n")
+    ids = AcknowledgedIds(tmp_path)
+    assert [name in ids for name in ("first", "second", "third")] == [True, False, True]
 
 
 def test_a_torn_last_line_is_cut(tmp_path: Path) -> None:

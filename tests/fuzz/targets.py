@@ -45,7 +45,7 @@ def fuzz_messages(mutator: Mutator, count: int) -> Counter[str]:
     for number in range(count):
         content = spoilt_message(mutator, rights[number % len(rights)])
         kind = samples.MESSAGES[number % len(rights)]
-        with _watched(content):
+        with watched(content):
             outcomes[_read_message(kind, content)] += 1
     return outcomes
 
@@ -72,7 +72,7 @@ def fuzz_artifacts(mutator: Mutator, count: int) -> Counter[str]:
     outcomes: Counter[str] = Counter()
     for number in range(count):
         content = mutator.spoil(rights[number % len(rights)])
-        with _watched(content):
+        with watched(content):
             outcomes[_read_artifact(content)] += 1
     return outcomes
 
@@ -125,7 +125,7 @@ def fuzz_uploads(mutator: Mutator, count: int, folder: Path) -> Counter[str]:
         if mutator.random.random() < 0.3:
             chunks = [mutator.spoil(chunk) for chunk in chunks]
         sent = first.data + b"".join(chunks)
-        with _watched(first.SerializeToString()):
+        with watched(first.SerializeToString()):
             try:
                 store.receive(first.sha256, first.size_bytes, iter([first.data, *chunks]))
             except WrongInputError:
@@ -158,7 +158,7 @@ def fuzz_journal(mutator: Mutator, count: int, folder: Path) -> Counter[str]:
         content = mutator.spoil(right[spoilt])
         for name in names:
             (root / "jobs" / name).write_bytes(content if name == spoilt else right[name])
-        with _watched(content):
+        with watched(content):
             found = list(read_all(root / "jobs"))
             again = list(read_all(root / "jobs"))
             AcknowledgedIds(root / "jobs").add("later")
@@ -203,7 +203,7 @@ def spoilt_message(mutator: Mutator, right: Any) -> bytes:
 
 
 @contextlib.contextmanager
-def _watched(content: bytes) -> Iterator[None]:
+def watched(content: bytes) -> Iterator[None]:
     """Say which input it was that did what must not be."""
     begin_s = time.monotonic()
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.fuzz import replies, samples, targets, wire
+from tests.fuzz import credentials, replies, samples, targets, wire
 from tests.fuzz.mutation import Mutator
 
 if TYPE_CHECKING:
@@ -36,6 +36,11 @@ def test_uploads(tmp_path: Path) -> None:
 def test_a_journal_on_a_rotten_disk(tmp_path: Path) -> None:
     found = targets.fuzz_journal(Mutator(_SEED), 100, tmp_path)
     assert min(found["read"], found["moved aside"]) > 5
+
+
+def test_credentials(tmp_path: Path) -> None:
+    found = credentials.fuzz_credentials(Mutator(_SEED), 90, tmp_path)
+    assert min(found[f"{kind} refused"] for kind in ("install", "revoke", "load")) > 5
 
 
 def test_requests(tmp_path: Path) -> None:

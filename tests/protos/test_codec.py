@@ -176,8 +176,12 @@ def test_what_is_not_finite_is_refused_wherever_it_stands(number: float) -> None
     window = records.Window(start_s=0.0, loops=1, samples_s=(0.1, number))
     circumstances = records.Circumstances(temperature_after_c=number)
     precision = records.Precision(relative_half_width=number)
+    sample = records.TelemetrySample(
+        time_unix_s=0.0, queued_jobs=0, temperatures_c={"soc": 40.0, "gpu": number}
+    )
     for record, field in [
         (window, "samples_s"),
+        (sample, "temperatures_c"),
         (circumstances, "temperature_after_c"),
         (precision, "relative_half_width"),
     ]:

@@ -12,18 +12,18 @@ from functools import lru_cache
 from math import comb
 from typing import TYPE_CHECKING
 
-from boardfront.search.spaces.etnas.encoding import (
+from boardfront.search.spaces.etnas.block import (
     MOST_OPERATORS,
     MOST_SKIPS,
-    MULTIPLES,
     OPERATORS,
     RATIOS,
-    Architecture,
     Block,
     count_blocks,
     count_blocks_of,
+    parse_block,
     possible_skips,
 )
+from boardfront.search.spaces.etnas.encoding import MULTIPLES, Architecture
 from boardfront.search.spaces.etnas.settings import STAGES
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class _Shape:
 
 def count_members(settings: EtnasSettings) -> int:
     """Count the architectures."""
-    return count_blocks() * sum(_weights(settings))
+    return (len(settings.blocks) or count_blocks()) * sum(_weights(settings))
 
 
 def sample_architecture(settings: EtnasSettings, rng: np.random.Generator) -> Architecture:
@@ -63,7 +63,7 @@ def sample_architecture(settings: EtnasSettings, rng: np.random.Generator) -> Ar
     ends = [*cuts, shape.blocks]
     starts = [0, *cuts]
     return Architecture(
-        block=sample_block(rng),
+        block=_sample_listed(settings, rng) if settings.blocks else sample_block(rng),
         channels=shape.channels,
         stages=tuple(row[start:end] for start, end in zip(starts, ends, strict=True)),
     )
@@ -81,6 +81,10 @@ def sample_block(rng: np.random.Generator) -> Block:
         ratios=_sample_digits("".join(RATIOS), operators - 1, rng),
         skips=tuple(skips[index] for index in chosen),
     )
+
+
+def _sample_listed(settings: EtnasSettings, rng: np.random.Generator) -> Block:
+    return parse_block(settings.blocks[rng.integers(len(settings.blocks))])
 
 
 def _sample_digits(digits: str, length: int, rng: np.random.Generator) -> str:

@@ -6,15 +6,17 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from boardfront.search.spaces.etnas.encoding import (
+from boardfront.search.spaces.etnas.block import (
     MOST_OPERATORS,
     MOST_SKIPS,
     OPERATORS,
     RATIOS,
-    Architecture,
     Block,
+    parse_block,
     possible_skips,
 )
+from boardfront.search.spaces.etnas.encoding import Architecture
+from boardfront.search.spaces.etnas.members import sample_architecture
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -33,13 +35,18 @@ def mutate_architecture(
 
     The kinds are: replace an operator; change a ratio; add, remove or replace a skip; add or
     remove the last operator; add or remove a 1; swap two different neighbouring digits, across
-    the end of a stage too; change the channels after the stem.
+    the end of a stage too; change the channels after the stem. Where the settings list the
+    blocks, taking another of them stands in place of the steps inside a block; where no step
+    leads anywhere then, any other member is drawn.
 
     Source: NASOA, sections B.2.2 and B.3. Deviation: it has no step that changes the number of
         operators, without which no step leads from one block length to another.
     """
-    steps = [[*move(architecture, settings)] for move in MOVES]
+    moves = (_other_listed, *MACRO_MOVES) if settings.blocks else (*BLOCK_MOVES, *MACRO_MOVES)
+    steps = [[*move(architecture, settings)] for move in moves]
     kinds = [found for found in steps if found]
+    if not kinds:
+        return _redrawn(architecture, settings, rng)
     kind = kinds[rng.integers(len(kinds))]
     return kind[rng.integers(len(kind))]
 
@@ -80,6 +87,22 @@ def keeps_limits(architecture: Architecture, settings: EtnasSettings) -> bool:
         and architecture.channels in settings.channels
         and architecture.last_channels in settings.last_channels
     )
+
+
+def _redrawn(
+    architecture: Architecture, settings: EtnasSettings, rng: np.random.Generator
+) -> Architecture:
+    drawn = architecture
+    while drawn == architecture:
+        drawn = sample_architecture(settings, rng)
+    return drawn
+
+
+def _other_listed(architecture: Architecture, settings: EtnasSettings) -> Iterator[Architecture]:
+    for listed in settings.blocks:
+        changed = replace(architecture, block=parse_block(listed))
+        if changed != architecture:
+            yield changed
 
 
 def _other_operator(architecture: Architecture, _: EtnasSettings) -> Iterator[Architecture]:
@@ -170,12 +193,5 @@ def _one_changed(digits: str, allowed: str) -> Iterator[str]:
             yield digits[:place] + other + digits[place + 1 :]
 
 
-MOVES: tuple[Move, ...] = (
-    _other_operator,
-    _other_ratio,
-    _other_skip,
-    _other_length,
-    _other_ones,
-    _swapped,
-    _other_channels,
-)
+BLOCK_MOVES: tuple[Move, ...] = (_other_operator, _other_ratio, _other_skip, _other_length)
+MACRO_MOVES: tuple[Move, ...] = (_other_ones, _swapped, _other_channels)

@@ -11,11 +11,13 @@ from math import gcd
 from typing import TYPE_CHECKING
 
 from boardfront.search.spaces.conv import ConvPlan
-from boardfront.search.spaces.etnas.encoding import RATIOS, Block, decode, format_block
+from boardfront.search.spaces.etnas.block import RATIOS, Block, format_block
+from boardfront.search.spaces.etnas.encoding import decode
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from boardfront.search.spaces.etnas.encoding import Architecture
     from boardfront.search.spaces.etnas.settings import EtnasSettings
 
 POINTWISE = "1"
@@ -38,6 +40,11 @@ class BlockPlace:
     outputs: int
     stride: int
     resolution: int
+
+    @property
+    def output_resolution(self) -> int:
+        """Height and width that come out, pixels."""
+        return -(-self.resolution // self.stride)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -87,7 +94,7 @@ class BlockPlan:
     @property
     def output_resolution(self) -> int:
         """Height and width that come out, pixels."""
-        return -(-self.place.resolution // self.place.stride)
+        return self.place.output_resolution
 
     def node_resolution(self, node: int) -> int:
         """Height and width of a node, pixels."""
@@ -122,6 +129,11 @@ class StemPlan:
     layers: tuple[ConvPlan, ...]
     pooled: bool
 
+    @property
+    def outputs(self) -> int:
+        """Output channels."""
+        return self.layers[-1].outputs
+
     def convolutions(self, resolution: int) -> Iterator[tuple[ConvPlan, int]]:
         """Yield every convolution with the resolution that goes into it, pixels."""
         for conv in self.layers:
@@ -154,7 +166,7 @@ class NetworkPlan:
     @property
     def features(self) -> int:
         """Inputs of the classifier."""
-        return self.blocks[-1].place.outputs
+        return self.blocks[-1].place.outputs if self.blocks else self.stem.outputs
 
     def convolutions(self) -> Iterator[tuple[ConvPlan, int]]:
         """Yield every convolution with the resolution that goes into it, pixels."""
@@ -170,10 +182,19 @@ def plan_network(encoding: str, settings: EtnasSettings) -> NetworkPlan:
         InvalidEncodingError: `encoding` is no member of the space.
     """
     architecture = decode(encoding, settings)
-    stem = plan_stem(architecture.channels, settings)
+    places = block_places(architecture, settings)
+    return NetworkPlan(
+        resolution=settings.resolution,
+        stem=plan_stem(architecture.channels, settings),
+        blocks=tuple(plan_block(architecture.block, place) for place in places),
+        classes=settings.classes,
+    )
+
+
+def block_places(architecture: Architecture, settings: EtnasSettings) -> Iterator[BlockPlace]:
+    """Yield where the blocks of an architecture stand, in order."""
     channels = architecture.channels
-    resolution = stem.output_resolution(settings.resolution)
-    blocks = []
+    resolution = plan_stem(channels, settings).output_resolution(settings.resolution)
     for number, stage in enumerate(architecture.stages):
         for index, digit in enumerate(stage):
             place = BlockPlace(
@@ -182,14 +203,8 @@ def plan_network(encoding: str, settings: EtnasSettings) -> NetworkPlan:
                 stride=2 if number and not index else 1,
                 resolution=resolution,
             )
-            blocks.append(plan_block(architecture.block, place))
-            channels, resolution = place.outputs, blocks[-1].output_resolution
-    return NetworkPlan(
-        resolution=settings.resolution,
-        stem=stem,
-        blocks=tuple(blocks),
-        classes=settings.classes,
-    )
+            yield place
+            channels, resolution = place.outputs, place.output_resolution
 
 
 def plan_stem(channels: int, settings: EtnasSettings) -> StemPlan:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 
 from boardfront.protos.errors import WrongInputError
+from boardfront.search.spaces.etnas.block import COMMON_BLOCKS, parse_block
 
 STEMS = ("etnas", "resnet")
 
@@ -13,6 +14,9 @@ STEMS = ("etnas", "resnet")
 CHANNEL_STEP = 16
 
 STAGES = 4
+
+COMMON = "common"
+"""What stands for `COMMON_BLOCKS` in a configuration file."""
 
 PARAMETERS: tuple[tuple[str, str], ...] = (
     ("resolution", "height and width of an input image, pixels"),
@@ -23,6 +27,7 @@ PARAMETERS: tuple[tuple[str, str], ...] = (
     ("last_channels", "what the output channels of the last block may be"),
     ("min_blocks", "fewest blocks of all four stages"),
     ("max_blocks", "most blocks of all four stages"),
+    ("blocks", "what BLOCK may be; empty: every block; 'common': those of published models"),
 )
 
 
@@ -43,6 +48,7 @@ class EtnasSettings:
         last_channels: What the output channels of the last block may be, ascending.
         min_blocks: Fewest blocks of all four stages, at least 4: a stage has at least one.
         max_blocks: Most blocks of all four stages.
+        blocks: What BLOCK may be, such as `COMMON_BLOCKS`; empty allows every block.
 
     Raises:
         WrongInputError: A value has the wrong type or lies outside its range.
@@ -58,6 +64,7 @@ class EtnasSettings:
     last_channels: tuple[int, ...] = (32, 64, 128, 256, 512, 1024, 2048)
     min_blocks: int = 4
     max_blocks: int = 50
+    blocks: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("resolution", "classes", "in_channels", "min_blocks", "max_blocks"):
@@ -75,13 +82,14 @@ class EtnasSettings:
                 f"max_blocks: expected at least the {self.min_blocks} of min_blocks, "
                 f"got {self.max_blocks}"
             )
+        _require_blocks(self.blocks)
 
 
 def read_settings(values: Mapping[str, object]) -> EtnasSettings:
     """Read settings as a configuration file gives them (lists for tuples).
 
     Args:
-        values: Name -> value; what is absent keeps its default.
+        values: Name -> value; what is absent keeps its default. `blocks` may be `COMMON`.
 
     Raises:
         WrongInputError: An unknown name (the message lists the allowed ones) or a wrong value.
@@ -93,7 +101,9 @@ def read_settings(values: Mapping[str, object]) -> EtnasSettings:
                 f"space etnas has no setting {name!r}: use one of {', '.join(allowed)}"
             )
     plain = dict(values)
-    for name in ("channels", "last_channels"):
+    if plain.get("blocks") == COMMON:
+        plain["blocks"] = COMMON_BLOCKS
+    for name in ("channels", "last_channels", "blocks"):
         value = plain.get(name, ())
         if isinstance(value, Sequence) and not isinstance(value, str) and name in plain:
             plain[name] = tuple(value)
@@ -117,3 +127,16 @@ def _require_channels(name: str, value: object) -> None:
             )
     if list(value) != sorted(set(value)):
         raise WrongInputError(f"{name}: expected ascending numbers, got {list(value)}")
+
+
+def _require_blocks(value: object) -> None:
+    if not isinstance(value, tuple) or not all(isinstance(block, str) for block in value):
+        raise WrongInputError(
+            f"blocks: expected a list of blocks such as '020-', or {COMMON!r}, got {value!r}"
+        )
+    try:
+        _ = [parse_block(block) for block in value]
+    except WrongInputError as error:
+        raise WrongInputError(f"blocks: {error}") from error
+    if len(set(value)) < len(value):
+        raise WrongInputError(f"blocks: expected each block once, got {list(value)}")

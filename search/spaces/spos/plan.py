@@ -46,6 +46,14 @@ class BlockPlan:
         """Height and width that come out when `resolution` goes in."""
         return -(-resolution // self.stride)
 
+    def convolutions(self, resolution: int) -> Iterator[tuple[ConvPlan, int]]:
+        """Yield every convolution with the resolution that goes into it, pixels."""
+        for branch in (self.projection, self.main):
+            inner = resolution
+            for conv in branch:
+                yield conv, inner
+                inner = conv.output_resolution(inner)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NetworkPlan:
@@ -70,11 +78,7 @@ class NetworkPlan:
         yield self.stem, self.resolution
         resolution = self.stem.output_resolution(self.resolution)
         for block in self.blocks:
-            for branch in (block.projection, block.main):
-                inner = resolution
-                for conv in branch:
-                    yield conv, inner
-                    inner = conv.output_resolution(inner)
+            yield from block.convolutions(resolution)
             resolution = block.output_resolution(resolution)
         yield self.head, resolution
 

@@ -7,6 +7,12 @@ from typing import TYPE_CHECKING
 
 from boardfront.search.spaces.catalog import SpaceInfo
 from boardfront.search.spaces.spos.counting import count_network
+from boardfront.search.spaces.spos.decomposition import (
+    count_block,
+    decompose,
+    list_block_kinds,
+    plan_chain,
+)
 from boardfront.search.spaces.spos.encoding import (
     CHOICES,
     cross_choices,
@@ -19,13 +25,14 @@ from boardfront.search.spaces.spos.plan import plan_network
 from boardfront.search.spaces.spos.settings import PARAMETERS, SposSettings, read_settings
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     import numpy as np
     import numpy.typing as npt
     import onnx
     import torch
 
+    from boardfront.latency_models.blocks import BlockKey, Decomposition
     from boardfront.search.space import Counts
 
 
@@ -33,8 +40,8 @@ class SposSpace:
     """ShuffleNetV2 choice blocks: kernel 3, 5, 7 or an Xception-like block at every place.
 
     An encoding has one character a block, `3`, `5`, `7` or `x`, and a dash between stages:
-    `3357-x7x3-33573x57-5xx3`. Implements Space, NetworkSpace and SupernetSpace. Torch and onnx
-    are imported by the methods that need them only.
+    `3357-x7x3-33573x57-5xx3`. Implements Space, NetworkSpace, SupernetSpace and
+    DecomposableSpace. Torch and onnx are imported by the methods that need them only.
 
     Args:
         settings: Size of the space.
@@ -156,6 +163,53 @@ class SposSpace:
         from boardfront.search.spaces.spos.onnx_writer import write_network
 
         plan = plan_network(encoding, self.settings)
+        return write_network(plan, batch=batch, weights=weights, seed=seed)
+
+    def decompose(self, encoding: str) -> Decomposition:
+        """Return the blocks of a member, stem first, head last.
+
+        Raises:
+            InvalidEncodingError: `encoding` is no member of the space.
+        """
+        return decompose(encoding, self.settings)
+
+    def block_kinds(self) -> Sequence[BlockKey]:
+        """List the stem, the four choices at each distinct place, and the head."""
+        return list_block_kinds(self.settings)
+
+    def count_block(self, block: BlockKey) -> Counts:
+        """Count one block, stem or head; those of a member's blocks add up to `count`.
+
+        Raises:
+            InvalidEncodingError: The block's kind is no choice.
+            WrongInputError: The block has a shape that no block has.
+        """
+        return count_block(block, self.settings)
+
+    def write_chain(
+        self,
+        chain: Sequence[BlockKey],
+        *,
+        batch: int,
+        weights: Mapping[str, npt.NDArray[np.float32]] | None = None,
+        seed: int = 0,
+    ) -> onnx.ModelProto:
+        """Write the space's stem, blocks in a row, and a head as a network.
+
+        Args:
+            chain: See `plan_chain`.
+            batch: Fixed batch size of "images" (batch, in_channels, resolution, resolution).
+            weights: By the names of `build()`'s state; None writes notes in their place.
+            seed: Of the notes.
+
+        Raises:
+            InvalidEncodingError: A block's kind is no choice.
+            WrongInputError: The chain does not fit together, `batch` is not positive, or
+                `weights` do not fit the chain.
+        """
+        from boardfront.search.spaces.spos.onnx_writer import write_network
+
+        plan = plan_chain(chain, self.settings)
         return write_network(plan, batch=batch, weights=weights, seed=seed)
 
     def _parse(self, encoding: str) -> str:

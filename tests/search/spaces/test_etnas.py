@@ -25,8 +25,8 @@ from boardfront.search.spaces.etnas import (
     decode,
     encode,
 )
+from boardfront.search.spaces.etnas.block import count_blocks, format_block, possible_skips
 from boardfront.search.spaces.etnas.counting import count_block
-from boardfront.search.spaces.etnas.encoding import count_blocks, format_block, possible_skips
 from boardfront.search.spaces.etnas.members import count_members, sample_block
 from boardfront.search.spaces.etnas.plan import BlockPlace, plan_block
 
