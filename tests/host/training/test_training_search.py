@@ -42,9 +42,9 @@ def _smaller(text: str) -> str:
     """Return the example as a test can wait for it: on programmed times."""
     for old, new in (
         ("resolution = 16", "resolution = 8"),
-        ("max_blocks = 6", "max_blocks = 4"),
+        ("max_blocks = 5", "max_blocks = 4"),
         ("last_channels = [64]", "last_channels = [32]"),
-        ("epochs = 4", 'epochs = 1\ndevice = "cpu"'),
+        ("epochs = 3", 'epochs = 1\ndevice = "cpu"'),
         ("population = 6", "population = 2"),
         ("evaluations = 12", f"evaluations = {EVALUATIONS}"),
         ('backend = "torch"', 'backend = "fake"'),
