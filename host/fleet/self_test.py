@@ -12,6 +12,7 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from boardfront.host import text
+from boardfront.host.fleet.compiling import is_compiled_here
 from boardfront.host.fleet.kept_artifacts import KeptArtifacts, KeptNetwork, KeptRequest
 from boardfront.host.fleet.sentinel import LOOK, MAX_SHIFT, is_shifted
 from boardfront.latency_models.key import TimeKey
@@ -33,6 +34,10 @@ if TYPE_CHECKING:
     from boardfront.host.fleet.client import AgentClient
     from boardfront.latency_models.base import Measurement
     from boardfront.latency_models.store import MeasurementStore
+
+
+_LOOKS = 10
+"""Good looks of which the newest that is not in quarantine counts; few ever are."""
 
 
 class UnfitBoardError(BoardfrontError):
@@ -69,7 +74,26 @@ class SelfTest:
             deadlines=Deadlines(),
             purpose=Purpose.SENTINEL,
         )
-        return KeptArtifacts(client, self.store).measure(request, description)
+        before = self._level(key, description)
+        look = KeptArtifacts(client, self.store).measure(request, description)
+        if before is not None and look.id is not None and _is_good(look):
+            self._leave_level(before, look)
+        return look
+
+    def _level(self, key: TimeKey, description: DeviceDescription) -> Measurement | None:
+        """Return the look that the drift sentinel would compare its next one with."""
+        looks = self.store.recent(
+            device_id=description.device_id, key=key, verdict=Verdict.OK, limit=_LOOKS
+        )
+        return next((one for one in looks if not one.quarantined), None)
+
+    def _leave_level(self, before: Measurement, look: Measurement) -> None:
+        """Keep a shifted look from becoming the level: what was measured since is not judged here.
+
+        The drift sentinel finds the shift at its own next look, and puts that in quarantine.
+        """
+        if look.id is not None and is_shifted(before, look):
+            self.store.quarantine([look.id], "a self-test off the sentinel's last good level")
 
     def check(self, client: AgentClient, now: DeviceDescription, before: Seen) -> None:
         """Raise unless a board is what it was, and takes the time that it took.
@@ -105,6 +129,9 @@ class SelfTest:
     def _key(self, description: DeviceDescription) -> TimeKey | None:
         info = description.backend(self.backend)
         if not description.sentinel_sha256 or info is None or TaskKind.INFERENCE not in info.tasks:
+            return None
+        if is_compiled_here(self.backend, self.options):
+            # The agent's own file is no library.
             return None
         options = {option.name: option.default for option in info.options} | dict(self.options)
         target = Target(

@@ -172,6 +172,11 @@ def test_a_board_comes_back_only_as_what_it_was(
         for _ in range(2):
             with pytest.raises(UnfitBoardError, match=r"takes 10.50 ms, before it took 10.00 ms"):
                 test.check(client, before, joined)
+        # Nor do such looks become the level of the drift sentinel: it has to find the shift.
+        good = store.recent(device_id=before.device_id, key=look.key, verdict=Verdict.OK, limit=9)
+        level = next(one.result for one in good if not one.quarantined)
+        assert level is not None
+        assert level.statistics.median_s == pytest.approx(0.01, rel=0.005)
         changed = dataclasses.replace(before, fingerprint="0" * 64)
         with pytest.raises(UnfitBoardError, match="is not the bench that it was"):
             test.check(client, changed, joined)
