@@ -41,9 +41,9 @@ def _policy(root: Path, number: int) -> tuple[str | None, ...]:
 
 
 def _never_writable(path: Path) -> None:
-    """Make a file one that even root cannot write: an attribute of the kernel's that is const."""
+    """Make a file one that even root cannot write: a constant of the kernel."""
     path.unlink()
-    path.symlink_to("/sys/kernel/uevent_seqnum")
+    path.symlink_to("/sys/kernel/fscaps")
 
 
 @pytest.fixture
