@@ -5,13 +5,16 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 PROTOS := .venv-protos
 
-.PHONY: quickstart test lint types contracts protos protos-check check clean
+.PHONY: quickstart test unit lint types contracts protos protos-check check clean
 
 quickstart: $(VENV)/.host  ## train a supernet, search it, measure, ship a front
 	$(BIN)/boardfront search examples/quickstart.toml
 
 test: $(VENV)/.dev  ## all tests, on two cores
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+
+unit: $(VENV)/.dev  ## what takes no longer than 5 s each, on two cores
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m "not slow"
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

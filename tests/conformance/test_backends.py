@@ -171,6 +171,7 @@ def test_a_task_it_does_not_claim_is_unsupported(info: records.BackendInfo, mode
             assert caught.value.failure.kind is FailureKind.UNSUPPORTED
 
 
+@pytest.mark.slow
 def test_every_task_it_claims_is_loaded(info: records.BackendInfo, model: Path) -> None:
     for kind in info.tasks:
         task = dataclasses.replace(records.Task(), kind=kind)

@@ -217,6 +217,7 @@ def test_an_escaped_child_dies_with_a_killed_agent(site: Path, tmp_path: Path) -
         wire.close()
 
 
+@pytest.mark.slow
 def test_a_job_that_takes_the_agent_down_twice_is_not_tried_again(tmp_path: Path) -> None:
     hanging, waiting = programme(fault="hang-run"), programme(time_s=0.002)
     fatal, patient = make_job(hanging), make_job(waiting)
@@ -247,6 +248,7 @@ def test_a_job_that_takes_the_agent_down_twice_is_not_tried_again(tmp_path: Path
         wire.close()
 
 
+@pytest.mark.slow
 def test_stopping_an_agent_in_good_order_is_no_death(tmp_path: Path) -> None:
     slow = programme(sleep="on", time_s=0.002)
     job = make_job(slow, precision=dataclasses.replace(harness.QUICK, min_duration_s=0.6))

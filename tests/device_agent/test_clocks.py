@@ -357,6 +357,7 @@ def test_a_killed_agent_leaves_no_clock_held(rock: Path, tmp_path: Path) -> None
     assert not (tmp_path / "state" / RESTORE_FILE).exists()
 
 
+@pytest.mark.slow
 def test_an_agent_that_starts_while_the_guardian_works_waits_for_it(
     rock: Path, tmp_path: Path
 ) -> None:

@@ -207,6 +207,7 @@ def _assert_went_on(events: list[records.JobEvent], before: list[records.JobEven
     assert events[-1].body == records.Finished(state=JobState.COMPLETED)
 
 
+@pytest.mark.slow
 def test_a_job_is_suspended_for_the_next_and_goes_on_where_it_was(tmp_path: Path) -> None:
     quick, broken = programme(time_s=0.003), programme(fault="invalid-artifact")
     with serving(tmp_path) as (agent, wire):
@@ -321,6 +322,7 @@ def test_a_killed_agent_keeps_its_holder_its_queue_and_its_tokens(
     wire.close()
 
 
+@pytest.mark.slow
 def test_a_suspended_job_outlives_the_agent(tmp_path: Path) -> None:
     with serving(tmp_path) as (agent, wire):
         anna, ben = _Party(wire, "anna"), _Party(wire, "ben")

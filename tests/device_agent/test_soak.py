@@ -17,6 +17,7 @@ pytestmark = pytest.mark.timeout(120)
 _SCRIPT = Path(__file__).parents[2] / "benchmarks" / "soak.py"
 
 
+@pytest.mark.slow
 def test_twenty_measurements_leave_nothing_behind() -> None:
     done = subprocess.run(
         [sys.executable, str(_SCRIPT), "--measurements", "20", "--json"],

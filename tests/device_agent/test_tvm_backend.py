@@ -61,6 +61,7 @@ def model(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("space", "settings", "encoding"),
     [

@@ -45,6 +45,7 @@ def test_a_killed_agent_that_comes_back(
         site.assert_nothing_lost_or_twice(asked, begun=begun)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kept_events", [1, 2], ids=["as-good-as-nothing", "a-little"])
 def test_an_agent_that_lost_the_last_events_with_its_power(
     tmp_path: Path, kept_events: int

@@ -84,6 +84,7 @@ def test_two_hosts_that_want_one_board_take_turns(site: Site, tmp_path: Path) ->
     _assert_in_turn(tmp_path)
 
 
+@pytest.mark.slow
 def test_a_host_that_dies_holding_the_board_frees_it(site: Site, tmp_path: Path) -> None:
     with HostProcess(_run(site, tmp_path, 0, look_s=0.6)) as one:
         assert one.read_line() == "stored 0 as 1"
@@ -96,6 +97,7 @@ def test_a_host_that_dies_holding_the_board_frees_it(site: Site, tmp_path: Path)
     _assert_whole(site, tmp_path, firsts=(0, 100), begun=2)
 
 
+@pytest.mark.slow
 def test_a_cable_pulled_longer_than_a_lease_while_another_waits(
     site: Site, tmp_path: Path
 ) -> None:
@@ -116,6 +118,7 @@ def test_a_cable_pulled_longer_than_a_lease_while_another_waits(
     _assert_whole(site, tmp_path, firsts=(0, 100), begun=2)
 
 
+@pytest.mark.slow
 def test_an_agent_that_dies_keeps_the_board_for_its_holder(site: Site, tmp_path: Path) -> None:
     with HostThread(_run(site, tmp_path, 0), step=True) as one:
         assert one.read_line() == "stored 0 as 1"

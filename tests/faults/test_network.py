@@ -65,6 +65,7 @@ def test_a_half_open_connection_is_given_up_for_a_new_one(tmp_path: Path) -> Non
         site.assert_nothing_lost_or_twice(asked)
 
 
+@pytest.mark.slow
 def test_a_network_that_swallows_everything_is_given_up_and_the_result_waits(
     tmp_path: Path,
 ) -> None:

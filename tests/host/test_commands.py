@@ -86,6 +86,7 @@ def test_measure_as_json(measure: Callable[..., dict[str, Any]], net: str) -> No
         assert key in content
 
 
+@pytest.mark.slow
 def test_the_store_answers_unless_fresh(
     measure: Callable[..., dict[str, Any]], net: str, place: Place
 ) -> None:
@@ -104,6 +105,7 @@ def test_the_store_answers_unless_fresh(
     assert other.exists()
 
 
+@pytest.mark.slow
 def test_shapes_of_a_dynamic_model(measure: Callable[..., dict[str, Any]], place: Place) -> None:
     path = place.folder / "dynamic.onnx"
     path.write_bytes(dynamic_net())

@@ -329,6 +329,7 @@ def test_doctor(boardfront: Command, owned: Owned) -> None:
     assert "ok   certificate" in text
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("impatient")
 def test_doctor_of_boards_that_are_not_well(boardfront: Command, plain: str, place: Place) -> None:
     put(place.fleet, FleetEntry(name="swapped", address=plain, device_id="another"))
@@ -345,6 +346,7 @@ def test_doctor_of_boards_that_are_not_well(boardfront: Command, plain: str, pla
     assert _findings(out)["identity"]["finding"] == "another board than swapped"
 
 
+@pytest.mark.slow
 def test_doctor_times_the_sentinel(
     boardfront: Command, place: Place, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
@@ -398,6 +400,7 @@ def test_rotate(boardfront: Command, owned: Owned) -> None:
     assert boardfront("devices", "--device", "rock5b", *fleet)[0] == 0
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("impatient")
 def test_several_people(boardfront: Command, owned: Owned, place: Place) -> None:
     fleet = ("--fleet", str(owned.fleet))

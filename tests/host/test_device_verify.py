@@ -72,6 +72,7 @@ def measure(
     return call
 
 
+@pytest.mark.slow
 def test_a_device_that_is_as_it_was(
     measure: Callable[..., dict[str, Any]], verify: Command, device: LeveledDevice, place: Place
 ) -> None:
@@ -100,6 +101,7 @@ def test_a_device_that_is_as_it_was(
     assert set(samples[0]) < set(ids)
 
 
+@pytest.mark.slow
 def test_a_device_that_changed(
     measure: Callable[..., dict[str, Any]], verify: Command, device: LeveledDevice
 ) -> None:

@@ -206,6 +206,7 @@ def test_the_number_of_boards_changes_nothing(
         assert "on which the sentinel takes" in told
 
 
+@pytest.mark.slow
 def test_times_that_are_not_good_enough_are_retried_as_often_as_ever(
     space: SposSpace, agents: tuple[AgentProcess, ...], undisturbed: _Seen, tmp_path: Path
 ) -> None:

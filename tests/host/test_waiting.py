@@ -44,6 +44,7 @@ def _arguments(place: Place, address: str, *others: str) -> tuple[str, ...]:
     return ("measure", "net.onnx", "--device", address, "--backend", "fake", *quick, *others)
 
 
+@pytest.mark.slow
 def test_measuring_waits_for_the_holder_and_says_so(
     place: Place, device: tuple[Agent, str], held: LeaseKeeper
 ) -> None:

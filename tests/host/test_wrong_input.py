@@ -179,6 +179,7 @@ def test_no_onnx_model(boardfront: Command, place: Place, content: bytes) -> Non
     assert "fake.onnx is not an ONNX model" in _refused(boardfront("measure", "fake.onnx"))
 
 
+@pytest.mark.slow
 def test_an_unreachable_device(boardfront: Command, net: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as reserved:
         address = f"127.0.0.1:{reserved.getsockname()[1]}"

@@ -163,6 +163,7 @@ def test_a_loss_that_lasts_is_given_up_and_the_job_goes_on(
     assert list(shared[1].watch(job.job_id))[-1].body == records.Finished(state=JobState.COMPLETED)
 
 
+@pytest.mark.slow
 def test_a_killed_agent_comes_back_and_the_job_is_found(tmp_path: Path) -> None:
     with AgentProcess(tmp_path / "state") as process:
 
@@ -179,6 +180,7 @@ def test_a_killed_agent_comes_back_and_the_job_is_found(tmp_path: Path) -> None:
     assert sum(isinstance(event.body, records.Interrupted) for event in seen) == 1
 
 
+@pytest.mark.slow
 def test_an_agent_that_lost_its_state_gets_the_job_again(tmp_path: Path) -> None:
     process = AgentProcess(tmp_path / "first")
     with process:

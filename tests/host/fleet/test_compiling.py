@@ -79,6 +79,7 @@ def _one(measurer: DeviceMeasurer, request: TimeRequest) -> Measurement:
     return answer
 
 
+@pytest.mark.slow
 def test_a_library_is_made_once_sent_and_run(measurer: DeviceMeasurer, libraries: Path) -> None:
     request = _request(conv_net())
     first = _one(measurer, request)

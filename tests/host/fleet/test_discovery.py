@@ -93,6 +93,7 @@ def test_who_announces_itself_is_found() -> None:
     assert (odd.device_id, odd.protocol_version, odd.tls) == ("", 0, False)
 
 
+@pytest.mark.slow
 def test_who_ended_is_not_found() -> None:
     def is_found() -> bool:
         return "127.0.0.1:50052" in {one.address for one in discover(2.5, interfaces=HERE)}

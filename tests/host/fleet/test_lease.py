@@ -126,6 +126,7 @@ def test_an_idle_device_is_had_at_once_kept_and_given_back(board: AgentProcess) 
         keeper.token(refused=token)
 
 
+@pytest.mark.slow
 def test_two_runs_want_one_board(board: AgentProcess) -> None:
     said: list[str] = []
     anna = _keeper(board.address, "anna")
@@ -199,6 +200,7 @@ def test_a_cable_that_is_pulled_longer_than_the_lease_costs_nothing(board: Agent
         assert keeper.token() > first
 
 
+@pytest.mark.slow
 def test_a_job_that_was_suspended_goes_on_and_nothing_is_measured_twice(
     board: AgentProcess,
 ) -> None:
@@ -332,6 +334,7 @@ def test_a_killed_agent_is_the_holders_again_when_it_is_back(tmp_path: Path) -> 
         assert until(lambda: _holder(process.address)) == "anna"
 
 
+@pytest.mark.slow
 def test_an_agent_that_is_not_there_ends_the_wait() -> None:
     keeper = LeaseKeeper(RemoteAddress("127.0.0.1:1"), lease_request("anna"), device="bench")
     with keeper, pytest.raises(DeviceUnreachableError, match="no agent answers"):

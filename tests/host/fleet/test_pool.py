@@ -303,6 +303,7 @@ def test_a_board_that_dies_is_put_out_and_comes_back(
             assert len([x for x in store.history(one.key) if x.job_id == one.job_id]) == 1
 
 
+@pytest.mark.slow
 def test_without_any_board_the_wait_ends(tmp_path: Path, store: MeasurementStore) -> None:
     with AgentProcess(tmp_path / "a") as agent, _bench([agent], store) as bench:
         bench(_request())
@@ -311,6 +312,7 @@ def test_without_any_board_the_wait_ends(tmp_path: Path, store: MeasurementStore
             bench(_request())
 
 
+@pytest.mark.slow
 def test_a_board_that_is_away_at_the_start_is_left_out(
     pair: tuple[AgentProcess, AgentProcess], tmp_path: Path, store: MeasurementStore
 ) -> None:

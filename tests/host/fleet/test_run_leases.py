@@ -160,6 +160,7 @@ def test_a_device_alone_is_waited_for_and_the_wait_can_be_ended(
     assert _holders(boards)["two"] == ""
 
 
+@pytest.mark.slow
 def test_a_board_that_does_not_answer_is_left_to_whoever_asks_it(
     boards: dict[str, AgentProcess],
 ) -> None:
@@ -191,6 +192,7 @@ def _request(number: int) -> TimeRequest:
     )
 
 
+@pytest.mark.slow
 def test_a_board_that_goes_to_another_run_leaves_its_jobs_to_the_others(
     boards: dict[str, AgentProcess], tmp_path: Path
 ) -> None:

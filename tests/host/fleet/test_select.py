@@ -135,6 +135,7 @@ def _fleet_of(folder: Path, *addresses: str) -> Fleet:
     )
 
 
+@pytest.mark.slow
 def test_of_several_the_first_free_one_is_taken(agents: list[str], tmp_path: Path) -> None:
     first, second = agents
     request = lease_request("a run")

@@ -176,6 +176,7 @@ def test_a_shift_puts_what_it_touched_in_quarantine_and_measures_it_again(
     assert {times_only for _, times_only in reason} == {1}
 
 
+@pytest.mark.slow
 def test_after_a_shift_the_new_level_is_the_one_to_compare_with(
     bench: _Bench, device: LeveledDevice, client: AgentClient, store: MeasurementStore
 ) -> None:

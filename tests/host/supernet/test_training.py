@@ -73,6 +73,7 @@ def test_resumed_training_ends_in_the_same_bits(
     assert [p.name for p in path.parent.iterdir()] == ["supernet.pt"]
 
 
+@pytest.mark.slow
 def test_killed_within_an_epoch_repeats_that_epoch(
     space: SposSpace, dataset: Dataset, short: MakeTraining, tmp_path: Path
 ) -> None:
@@ -156,6 +157,7 @@ def test_damaged_checkpoint_is_refused(
             train_supernet(space, few, short(epochs=1), checkpoint=path, device="cpu")
 
 
+@pytest.mark.slow
 def test_flipped_bits_are_noticed_or_do_no_harm(
     space: SposSpace, few: Dataset, short: MakeTraining, tmp_path: Path
 ) -> None:

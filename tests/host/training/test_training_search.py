@@ -159,6 +159,7 @@ def test_killed_in_mid_search_it_trains_nothing_twice(done: Place, place: Place)
     assert evaluated(place.run_folder) == evaluated(done.run_folder)
 
 
+@pytest.mark.slow
 def test_candidates_that_cannot_be_trained_are_failures(place: Place, boardfront: Command) -> None:
     place.experiment.write_text(
         EXPERIMENT.replace("learning_rate = 0.1", "learning_rate = 1e30\ngradient_clip = 1e30")
