@@ -1,0 +1,416 @@
+"""`boardfront table build`: measure a space's blocks on a device, and whole networks to judge."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import secrets
+import shlex
+import sys
+import time
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from boardfront.host import text
+from boardfront.latency_models.blocks import HEAD, STEM
+from boardfront.latency_models.table import Table
+from boardfront.protos.errors import WrongInputError
+from boardfront.protos.records import Deadlines, Task, TaskKind
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
+
+    import numpy as np
+
+    from boardfront.host.chain_writer import TableSpace
+    from boardfront.host.progress import RunProgress
+    from boardfront.latency_models.base import Measurer
+    from boardfront.latency_models.table_build import Step, TableBuilder
+    from boardfront.latency_models.table_plan import Members, Plan
+    from boardfront.latency_models.table_rule import BuildRule, TableTask
+    from boardfront.protos.records import DeviceDescription
+
+_GUIDES = 500
+"""Members whose blocks may lead to where a block fits, for spaces with many shapes."""
+
+_POOL = 100
+"""Members whose blocks a table of a space with too many blocks is of."""
+
+_UNITS_S = {"s": 1.0, "m": 60.0, "h": 3600.0}
+_TASKS = (TaskKind.INFERENCE, TaskKind.TRAINING_STEP, TaskKind.TRAINING_STEP_GRAPH)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Where:
+    """Which device measures, and where answers are kept."""
+
+    device: str
+    backend: str
+    options: Mapping[str, str] = field(default_factory=dict)
+    cpus: str = ""
+    start_below_c: float | None = None
+    store: str | Path
+    fleet: Path | None = None
+    priority: int = 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BuildArguments:
+    """What the person asked."""
+
+    space: str
+    settings: Mapping[str, object]
+    task: str
+    batch: int
+    where: Where
+    output: Path
+    rule: BuildRule
+    base: str = ""
+    calibration: int = 12
+    held_out: int = 20
+    repeats: int = 5
+    seed: int = 0
+    most_blocks: int = 300
+    target_error: float = 0.15
+    overwrite: bool = False
+    force: bool = False
+    as_json: bool = False
+
+
+def run(arguments: BuildArguments) -> int:
+    """Build, or go on with a build; return the exit code."""
+    from boardfront.host.chain_writer import TableSpace
+    from boardfront.latency_models.table_build import TableBuilder
+
+    space = TableSpace(arguments.space, arguments.settings)
+    before = _before(arguments, space)
+    plan = _plan(arguments, space, before)
+    seed = secrets.token_hex(8) if before is None else before.seed
+    progress = _progress()
+    if before is not None:
+        known = len(before.entries)
+        progress.say(f"going on with {arguments.output}: {known} blocks are measured")
+    try:
+        what = f"table {arguments.output.name}"
+        with connected(arguments.where, what, progress.say, seed=seed) as (measurer, description):
+            if before is not None:
+                for change in before.check_target(description, force=arguments.force):
+                    progress.say(f"note: forced: {change}")
+            asked = _asked(arguments, space, before, seed)
+            builder = TableBuilder(plan, space, measurer, asked, arguments.rule)
+            _measure(builder, arguments, progress)
+    except KeyboardInterrupt:
+        progress.close()
+        sys.stderr.write(f"boardfront: interrupted; {_how_to_go_on(arguments)}\n")
+        return 130
+    finally:
+        progress.close()
+    table = Table.load(arguments.output)
+    if arguments.as_json:
+        sys.stdout.write(json.dumps(summary(table, arguments.output), indent=2) + "\n")
+    else:
+        from boardfront.host.commands.table_show import write_summary
+
+        write_summary(table)
+        if builder.is_out_of_time:
+            sys.stdout.write(f"the budget is used up: {_how_to_go_on(arguments)}\n")
+        sys.stdout.write(f"table in {arguments.output}\n")
+    return 0
+
+
+@contextlib.contextmanager
+def connected(
+    where: Where, what: str, say: Callable[[str], None], *, seed: str = ""
+) -> Iterator[tuple[Measurer, DeviceDescription]]:
+    """Hold a device and give its measurer: one lease for all that is measured.
+
+    Args:
+        where: Which device.
+        what: What the run is called where others wait for the device.
+        say: Told who is waited for, and when a connection is lost.
+        seed: Names what may be gone on with: it meets its own lease again.
+    """
+    from boardfront.host.fleet.lease import lease_request, leased_client
+    from boardfront.host.fleet.measurer import DeviceMeasurer
+    from boardfront.host.fleet.select import select_one
+    from boardfront.latency_models.store import MeasurementStore
+
+    device = select_one(where.device, where.fleet, say=say)
+    with (
+        MeasurementStore(where.store) as store,
+        contextlib.closing(device.address),
+        leased_client(
+            device.address,
+            lease_request(what, seed=seed, priority=where.priority),
+            device=device.name,
+            say=say,
+            on_lost=say,
+        ) as client,
+    ):
+        yield DeviceMeasurer(client, store), client.describe()
+
+
+def parse_duration(given: str) -> float | None:
+    """Return the seconds of `45m`, `90s` or `1.5h`; None for an empty text.
+
+    Raises:
+        WrongInputError: If the text has another form.
+    """
+    if not given:
+        return None
+    try:
+        amount = float(given[:-1])
+    except ValueError:
+        amount = 0.0
+    if given[-1] not in _UNITS_S or not 0 < amount < float("inf"):
+        raise WrongInputError(f"--budget {given!r}: expected e.g. 45m, 90s or 1.5h")
+    return amount * _UNITS_S[given[-1]]
+
+
+def task_of(kind: str, batch: int, space: TableSpace) -> Task:
+    """Return what is timed, in full.
+
+    Raises:
+        WrongInputError: If there is no such task.
+    """
+    known = {one.value: one for one in _TASKS}
+    if kind not in known:
+        raise WrongInputError(f"--task {kind!r}: expected one of {', '.join(known)}")
+    task = Task(
+        kind=known[kind],
+        batch=batch,
+        resolution=space.networks.resolution,
+        classes=space.networks.classes,
+    )
+    space.set_task(task)
+    return task
+
+
+def summary(table: Table, path: Path) -> dict[str, object]:
+    """Return what a build came to, as JSON, seconds throughout."""
+    from boardfront.latency_models import strict_json
+
+    return {
+        "file": str(path),
+        "space": table.space,
+        "entries": len(table.entries),
+        "missing": list(table.missing),
+        "finished": table.is_finished,
+        "base": table.base,
+        "base_s": table.base_s,
+        "fixed_s": table.fixed_s,
+        "residual": strict_json.encode(table.residual),
+        "calibration": strict_json.encode(table.calibration),
+        "notes": list(table.notes),
+    }
+
+
+def _before(arguments: BuildArguments, space: TableSpace) -> Table | None:
+    """Return the table that is gone on with; None where there is none.
+
+    Raises:
+        WrongInputError: The file is another table, or damaged.
+    """
+    task = task_of(arguments.task, arguments.batch, space)
+    path = arguments.output
+    if not path.parent.is_dir():
+        raise WrongInputError(f"{path}: expected a folder {path.parent}: make it, or choose -o")
+    if arguments.overwrite or not path.exists():
+        return None
+    table = Table.load(path)
+    wanted = {
+        "space": (table.space, arguments.space),
+        "settings": (_plain(table.space_settings), _plain(arguments.settings)),
+        "task": (table.task, task),
+        "backend": (table.target.backend, arguments.where.backend),
+        "cpus": (table.target.cpus, arguments.where.cpus or table.target.cpus),
+        "base": (table.base, arguments.base or table.base),
+    }
+    for name, value in arguments.where.options.items():
+        wanted[f"option {name}"] = (table.target.options.get(name), value)
+    for name, (has, asked) in wanted.items():
+        if has != asked:
+            raise WrongInputError(
+                f"{path}: expected a table to go on with, got one whose {name} is {has}, not "
+                f"{asked}: choose another -o, or replace it by --overwrite"
+            )
+    return table
+
+
+def _plan(arguments: BuildArguments, space: TableSpace, before: Table | None) -> Plan:
+    import numpy as np
+
+    from boardfront.latency_models.table_plan import Members, Plan
+
+    rng = np.random.default_rng(arguments.seed)
+    base = before.base if before is not None else arguments.base
+    base = base or space.middle(np.random.default_rng(0))
+    space.space.validate(base)
+    whole = space.sample(arguments.calibration + arguments.held_out, rng, without=base)
+    members = [space.member(encoding) for encoding in whole]
+    kinds = space.blocks.block_kinds()
+    is_large = kinds is None or len(kinds) > arguments.most_blocks
+    guides = space.sample(_GUIDES, rng) if kinds is None or len(kinds) > _GUIDES // 5 else []
+    chosen = Members(
+        base=space.member(base),
+        # Where the space has few members, the held-out ones come first.
+        calibration=members[arguments.held_out :],
+        held_out=members[: arguments.held_out],
+        repeats=arguments.repeats,
+        guides=[space.member(encoding).chain for encoding in guides],
+    )
+    if is_large:
+        return _active_plan(arguments, space, chosen, rng)
+    return Plan(chosen, kinds or (), has_call=space.has_call)
+
+
+def _active_plan(
+    arguments: BuildArguments, space: TableSpace, members: Members, rng: np.random.Generator
+) -> Plan:
+    """Return a plan that measures some of the blocks that sampled networks have."""
+    from boardfront.latency_models.table_active import ActiveChooser, ActiveRule, Interpolator
+    from boardfront.latency_models.table_plan import Plan
+
+    networks = [one.chain for one in (*members.calibration, *members.held_out)]
+    chains = [members.base.chain, *networks, *members.guides[:_POOL]]
+    kinds = sorted({block for chain in chains for block in chain})
+    # What comes first is measured first, before there is anything to choose by.
+    order = rng.permutation(len(kinds)).tolist()
+    order.sort(key=lambda index: kinds[index].kind not in {STEM, HEAD})
+    rule = ActiveRule(target=arguments.target_error, most=arguments.most_blocks)
+    return Plan(
+        members,
+        [kinds[index] for index in order],
+        has_call=space.has_call,
+        chooser=ActiveChooser(Interpolator(space.sizes), chains, rule),
+    )
+
+
+def _asked(
+    arguments: BuildArguments, space: TableSpace, before: Table | None, seed: str
+) -> TableTask:
+    from boardfront.latency_models.table_rule import TableTask
+
+    return TableTask(
+        space=arguments.space,
+        space_settings=arguments.settings,
+        task=task_of(arguments.task, arguments.batch, space),
+        backend=arguments.where.backend,
+        options=arguments.where.options,
+        cpus=arguments.where.cpus,
+        start_below_c=arguments.where.start_below_c,
+        seed=seed,
+        built_unix_s=time.time() if before is None else before.built_unix_s,
+    )
+
+
+def _measure(builder: TableBuilder, arguments: BuildArguments, progress: RunProgress) -> None:
+    """Measure; the file holds after each look what is known by then."""
+    pace = _Pace(blocks=len(builder.plan.entries))
+    number, total = -1, 0
+    for step in builder.run():
+        if not step.is_new:
+            # Of an earlier part of this build.
+            pace.skip(step)
+            continue
+        save(builder, arguments.output)
+        is_round = step.round_number != number
+        if is_round or step.done > total:
+            # Where few of many blocks are measured, what they are compared with adds looks.
+            number, total = step.round_number, step.total
+            progress.phase("coarse" if number == 0 else "refining", total, step.done - 1)
+            if is_round and arguments.rule.budget_s is not None:
+                looks = f"{step.total} looks, about {text.format_duration(step.left_s)} more"
+                budget = text.format_duration(arguments.rule.budget_s)
+                progress.say(f"planned for a budget of {budget}: {looks}")
+        progress.step(step.done, pace.words(step))
+    save(builder, arguments.output)
+    for block in builder.plan.impossible:
+        progress.say(f"note: {block.text}: no sampled network has a place for it")
+
+
+def save(builder: TableBuilder, output: Path) -> None:
+    """Write what is known by now."""
+    table = builder.table()
+    if table is not None:
+        table.save(output)
+
+
+class _Pace:
+    """How fast blocks get their times.
+
+    Args:
+        blocks: To be measured in all.
+    """
+
+    def __init__(self, *, blocks: int) -> None:
+        self._blocks = blocks
+        self._began_s = time.monotonic()
+        self._before = 0
+
+    def skip(self, step: Step) -> None:
+        """Leave out what was known before."""
+        self._before = step.entries
+        self._began_s = time.monotonic()
+
+    def words(self, step: Step) -> str:
+        """Say where the build stands."""
+        minutes = (time.monotonic() - self._began_s) / 60
+        rate = (step.entries - self._before) / minutes if minutes > 0 else 0.0
+        left = text.format_duration(step.left_s)
+        return (
+            f"{step.entries}/{self._blocks} blocks, {rate:.0f}/min, about {left} of this round "
+            f"left; {step.look.name}: {step.note}"
+        )
+
+
+def _progress() -> RunProgress:
+    from boardfront.host.progress import make_progress
+
+    return make_progress()
+
+
+def _how_to_go_on(arguments: BuildArguments) -> str:
+    if not arguments.output.exists():
+        return "nothing was measured yet; call it again"
+    words = [word for word in sys.argv[1:] if word not in {"--overwrite", "--debug"}]
+    command = shlex.join(["boardfront", *words]) if words[:1] == ["table"] else "the same command"
+    return f"{arguments.output} holds what was measured; go on with: {command}"
+
+
+def _plain(settings: Mapping[str, object]) -> object:
+    return json.loads(json.dumps(settings))
+
+
+def quick(rule: BuildRule, duration_s: float) -> BuildRule:
+    """Return a rule whose looks are as short as asked: for trying things out.
+
+    Args:
+        rule: How closely is looked otherwise.
+        duration_s: Shortest spread of the windows of a closer look, seconds.
+    """
+    factor = duration_s / rule.refined_min_s
+    if factor == 1:
+        return rule
+    return replace(
+        rule,
+        coarse=replace(
+            rule.coarse,
+            min_duration_s=rule.coarse.min_duration_s * factor,
+            max_duration_s=rule.coarse.max_duration_s * factor,
+        ),
+        whole=replace(
+            rule.whole,
+            min_duration_s=rule.whole.min_duration_s * factor,
+            max_duration_s=rule.whole.max_duration_s * factor,
+        ),
+        alone=replace(
+            rule.alone,
+            min_duration_s=rule.alone.min_duration_s * factor,
+            max_duration_s=rule.alone.max_duration_s * factor,
+        ),
+        refined_min_s=duration_s,
+        refined_max_s=rule.refined_max_s * factor,
+        deadlines=Deadlines(run_s=max(60.0, 30 * duration_s)),
+    )

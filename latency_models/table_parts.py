@@ -1,0 +1,162 @@
+"""What a latency table holds: blocks' times, whole networks' times, how well they agree."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+from boardfront.latency_models.blocks import BlockKey, Decomposition
+from boardfront.protos.errors import WrongInputError
+from boardfront.protos.records import Verdict  # noqa: TC001 - strict_json resolves the annotations
+
+
+class EntryOrigin(enum.Enum):
+    """Where an entry's time comes from."""
+
+    MEASURED = "measured"
+    INTERPOLATED = "interpolated"
+    IMPORTED = "imported"
+
+
+class NetworkRole(enum.Enum):
+    """What a whole network's time was measured for."""
+
+    CALIBRATION = "calibration"
+    HELD_OUT = "held-out"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TableEntry:
+    """A block's time in a network: what one more of it adds.
+
+    Args:
+        block: What it is.
+        time_s: Seconds a run. A block may take less than can be seen: then it is about 0, and
+            its interval says how far from it.
+        low_s: Of its 95 % interval.
+        high_s: Of its 95 % interval.
+        verdict: Of the measurement that it comes from.
+        count: Samples that it rests on; 0 where it was not measured.
+        origin: Whether it was measured.
+        copies: How many of the block were in the network that was timed.
+        share: Part of that network's time that these copies took.
+    """
+
+    block: BlockKey
+    time_s: float
+    low_s: float
+    high_s: float
+    verdict: Verdict
+    count: int
+    origin: EntryOrigin = EntryOrigin.MEASURED
+    copies: int = 1
+    share: float | None = None
+
+    def __post_init__(self) -> None:
+        if not self.low_s <= self.time_s <= self.high_s:
+            raise WrongInputError(
+                f"block {self.block.text}: expected low_s <= time_s <= high_s, got {self.low_s}, "
+                f"{self.time_s}, {self.high_s}: the table is damaged; build it anew"
+            )
+
+    @property
+    def half_width_s(self) -> float:
+        """Half of the interval's width."""
+        return (self.high_s - self.low_s) / 2
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NetworkTime:
+    """A whole network of the space that was measured, and is no entry's source.
+
+    Args:
+        encoding: The network.
+        blocks: Its decomposition, each block's text.
+        role: What it was measured for.
+        time_s: Seconds a run, at the level of the entries.
+        low_s: Of its 95 % interval.
+        high_s: Of its 95 % interval.
+        verdict: Whether that can be trusted.
+        repeats_s: What measuring it anew gave, at other moments of the build.
+    """
+
+    encoding: str
+    blocks: tuple[str, ...]
+    role: NetworkRole
+    time_s: float
+    low_s: float
+    high_s: float
+    verdict: Verdict
+    repeats_s: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not 0 < self.low_s <= self.time_s <= self.high_s:
+            raise WrongInputError(
+                f"network {self.encoding}: expected 0 < low_s <= time_s <= high_s, got "
+                f"{self.low_s}, {self.time_s}, {self.high_s}: the table is damaged; build it anew"
+            )
+
+    @property
+    def decomposition(self) -> Decomposition:
+        """Its blocks."""
+        return Decomposition(blocks=tuple(BlockKey.parse(text) for text in self.blocks))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Calibration:
+    """What turns a sum of blocks into a network's time: offset_s + slope * sum.
+
+    Args:
+        offset_s: Seconds.
+        slope: About 1.
+        networks: How many it was fitted on.
+    """
+
+    offset_s: float
+    slope: float
+    networks: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Residual:
+    """How far whole networks, which built nothing in the table, are from what it says of them.
+
+    Args:
+        networks: How many.
+        mape: Mean of |predicted - measured| / measured.
+        within_5: Share of networks whose error is at most 5 %, with its 95 % interval (Wilson).
+        within_5_low: Of that interval.
+        within_5_high: Of that interval.
+        within_10: The same for 10 %.
+        within_10_low: Of that interval.
+        within_10_high: Of that interval.
+        worst: Largest error, signed, predicted over measured less 1.
+        worst_encoding: The network that has it.
+        bias: Mean of predicted over measured less 1.
+        spread: Standard deviation of the measured times over their mean: where all networks take
+            nearly as long, a rank correlation says little.
+        spearman: Rank correlation; None where the ranks do not tell.
+        kendall: The same (tau-b).
+        noise_floor: Mean of |repeat - measured| / measured; None where nothing was repeated. No
+            table is better than its truth.
+        repeats: How many repeats that is of.
+        uncalibrated_mape: `mape` of the plain sum.
+    """
+
+    networks: int
+    mape: float
+    within_5: float
+    within_5_low: float
+    within_5_high: float
+    within_10: float
+    within_10_low: float
+    within_10_high: float
+    worst: float
+    worst_encoding: str
+    bias: float
+    spread: float
+    spearman: float | None
+    kendall: float | None
+    noise_floor: float | None
+    repeats: int
+    uncalibrated_mape: float

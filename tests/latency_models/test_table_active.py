@@ -1,0 +1,123 @@
+"""Blocks of which few are measured: where, when it is enough, and what is said of the others."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from boardfront.latency_models.blocks import BlockKey
+from boardfront.latency_models.table_active import (
+    FEWEST,
+    ActiveChooser,
+    ActiveRule,
+    Interpolator,
+)
+from boardfront.latency_models.table_parts import EntryOrigin, TableEntry
+from boardfront.latency_models.table_plan import Chooser, Look, LookKind
+from boardfront.protos.errors import WrongInputError
+from boardfront.protos.records import Verdict
+
+BLOCKS = [
+    BlockKey(kind=kind, in_channels=width, out_channels=width, stride=1, resolution=side)
+    for kind, width, side in itertools.product("13", (16, 32, 64, 128), (7, 14, 28, 56))
+]
+
+
+def _macs(block: BlockKey) -> tuple[float, ...]:
+    kernel = int(block.kind)
+    return (float((kernel * block.in_channels * block.resolution) ** 2),)
+
+
+def _time_s(block: BlockKey) -> float:
+    return 5e-6 + 1e-10 * float(_macs(block)[0] ** 0.95)
+
+
+def _entry(block: BlockKey) -> TableEntry:
+    time_s = _time_s(block)
+    return TableEntry(
+        block=block,
+        time_s=time_s,
+        low_s=time_s * 0.98,
+        high_s=time_s * 1.02,
+        verdict=Verdict.OK,
+        count=10,
+    )
+
+
+def _look(block: BlockKey) -> Look:
+    return Look(kind=LookKind.ENTRY, name=block.text, chain=(block,), against=None, block=block)
+
+
+def _measured(chooser: ActiveChooser) -> list[TableEntry]:
+    waiting = [_look(block) for block in BLOCKS]
+    entries: list[TableEntry] = []
+    while waiting:
+        waiting = chooser.next(waiting, entries)
+        if waiting:
+            block = waiting.pop(0).block
+            assert block is not None
+            entries.append(_entry(block))
+    return entries
+
+
+def test_other_blocks_follow_from_measured_ones() -> None:
+    made = Interpolator(_macs)
+    made.fit([_entry(block) for block in BLOCKS[::2]])
+    others = BLOCKS[1::2]
+    times, widths = made.predict(others)
+    truth = np.array([_time_s(block) for block in others])
+    assert np.mean(np.abs(times / truth - 1)) < 0.15
+    assert np.mean(np.abs(np.log(times / truth)) <= np.log1p(widths)) >= 0.8
+    with pytest.raises(WrongInputError, match=f"at least {FEWEST} measured blocks"):
+        made.fit([_entry(block) for block in BLOCKS[: FEWEST - 1]])
+
+
+def test_it_stops_when_it_is_sure_enough() -> None:
+    rule = ActiveRule(first=12, batch=4, target=0.3)
+    chooser = ActiveChooser(Interpolator(_macs), [tuple(BLOCKS)], rule)
+    assert isinstance(chooser, ActiveChooser)
+    some: Chooser = chooser
+    entries = _measured(chooser)
+    assert 12 <= len(entries) < len(BLOCKS)
+    left = [block for block in BLOCKS if block not in {entry.block for entry in entries}]
+    filled = some.fill(left, entries)
+    assert [entry.block for entry in filled] == left
+    assert {entry.origin for entry in filled} == {EntryOrigin.INTERPOLATED}
+    assert {entry.count for entry in filled} == {0}
+    off = [abs(entry.time_s / _time_s(entry.block) - 1) for entry in filled]
+    assert np.median(off) < 0.3
+    # Again the same.
+    again = _measured(ActiveChooser(Interpolator(_macs), [tuple(BLOCKS)], rule))
+    assert again == entries
+
+
+def test_it_measures_at_most_so_many() -> None:
+    rule = ActiveRule(first=12, batch=4, target=0.0, most=17)
+    assert len(_measured(ActiveChooser(Interpolator(_macs), [], rule))) == 17
+
+
+def test_it_looks_first_where_it_is_least_sure() -> None:
+    known = [_entry(block) for block in BLOCKS if block.resolution < 56][:14]
+    waiting = [_look(block) for block in BLOCKS if block not in {e.block for e in known}]
+    network = replace(waiting[0], kind=LookKind.HELD_OUT, name="network", block=None)
+    chooser = ActiveChooser(Interpolator(_macs), [], ActiveRule(first=12, target=0.0))
+    ranked = chooser.next([waiting[0], network, *waiting[1:]], known)
+    # Whole networks stay where they are.
+    assert ranked[1] == network
+    assert {look.name for look in ranked} == {look.name for look in [*waiting, network]}
+    first = ranked[0].block
+    assert first is not None
+    assert _time_s(first) == max(_time_s(look.block) for look in waiting if look.block)
+
+
+def test_few_blocks_tell_nothing_of_others() -> None:
+    chooser = ActiveChooser(Interpolator(_macs), [], ActiveRule())
+    few = [_entry(block) for block in BLOCKS[:5]]
+    assert chooser.fill(BLOCKS[5:], few) == []
+    assert chooser.error(few) is None
+    error = chooser.error([_entry(block) for block in BLOCKS])
+    assert error is not None
+    assert 0 < error < 0.3

@@ -1,0 +1,361 @@
+"""The build of a table over a scripted device: what is asked, kept, given up and told."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import pytest
+from tests.latency_models import samples
+from tests.latency_models.table_samples import (
+    CALL_S,
+    HEAD_BLOCK,
+    KINDS,
+    MEMBERS,
+    STEM_BLOCK,
+    Programmes,
+    block,
+    block_s,
+    chain_s,
+    member,
+)
+from typing_extensions import override
+
+from boardfront.latency_models.base import Measurement, Measurer, TimeRequest
+from boardfront.latency_models.key import TimeKey
+from boardfront.latency_models.table_build import BuildFailedError, TableBuilder
+from boardfront.latency_models.table_plan import CALL, ChainFile, LookKind, Members, Plan
+from boardfront.latency_models.table_rule import BuildRule, TableTask
+from boardfront.protos.records import (
+    Failure,
+    FailureKind,
+    Normalised,
+    Origin,
+    Purpose,
+    Result,
+    Task,
+    Verdict,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from boardfront.latency_models.table import Table
+    from boardfront.latency_models.table_plan import Chain
+
+BASE = member("abab")
+OTHERS = [one for one in MEMBERS if one != BASE]
+
+
+@dataclass
+class Device:
+    """Answers with the programmed times, exactly, and lets time pass.
+
+    Args:
+        half_width: Of the intervals, relative.
+        verdict: Of all ratios.
+        broken: Labels that fail.
+        drift: Factor on everything, a look.
+    """
+
+    half_width: float = 0.01
+    verdict: Verdict = Verdict.OK
+    broken: frozenset[str] = frozenset()
+    drift: float = 1.0
+    now_s: float = 0.0
+    level: float = 1.0
+    asked: list[TimeRequest] = field(default_factory=list)
+
+    def measure(self, requests: Sequence[TimeRequest]) -> Iterator[Measurement]:
+        """Answer at once."""
+        for request in requests:
+            self.asked.append(request)
+            self.now_s += 3.0
+            self.level *= self.drift
+            yield self._measurement(request)
+
+    def _measurement(self, request: TimeRequest) -> Measurement:
+        time_s = float(json.loads(request.model)["time_s"]) * self.level
+        outcome: Result | Failure = samples.result(
+            median_s=time_s, relative_half_width=self.half_width
+        )
+        assert isinstance(outcome, Result)
+        if request.label in self.broken:
+            outcome = Failure(kind=FailureKind.CRASHED, message="signal 11")
+        elif request.reference is not None:
+            rest_s = float(json.loads(request.reference.model)["time_s"]) * self.level
+            ratio = time_s / rest_s
+            outcome = replace(
+                outcome,
+                normalised=Normalised(
+                    reference_subject_id="reference",
+                    reference_sha256="c" * 64,
+                    ratio=ratio,
+                    low=ratio * (1 - self.half_width),
+                    high=ratio * (1 + self.half_width),
+                    windows=8,
+                    merged=1,
+                    autocorrelation=None,
+                    elasticity=None,
+                    reference_median_s=rest_s,
+                    reference_quiet_s=request.reference.quiet_s,
+                    verdict=self.verdict,
+                    evidence=(),
+                ),
+            )
+        return Measurement(
+            id=len(self.asked),
+            created_unix_s=1_700_000_000.0,
+            key=TimeKey.of_target(
+                samples.TARGET,
+                structure_hash=request.structure_hash,
+                task=request.task,
+                input_shapes={},
+                origin=Origin.PROGRAMMED,
+            ),
+            device_id="d",
+            device_name="board",
+            agent_version="0.1.0",
+            job_id=request.job_seed,
+            subject_id="s0",
+            purpose=Purpose.CANDIDATE,
+            outcome=outcome,
+            sampled_in_turn=request.reference is not None,
+        )
+
+
+class NoCall(Programmes):
+    """Writes no call without a block."""
+
+    @override
+    def write(self, chain: Chain) -> ChainFile | None:
+        """Write a chain of blocks."""
+        return super().write(chain) if chain else None
+
+
+def _builder(
+    device: Device, *, rule: BuildRule | None = None, writer: Programmes | None = None
+) -> TableBuilder:
+    chosen = Members(base=BASE, calibration=OTHERS[:4], held_out=OTHERS[4:10], repeats=2)
+    return TableBuilder(
+        Plan(chosen, KINDS, has_call=not isinstance(writer, NoCall)),
+        writer or Programmes(),
+        device,
+        TableTask(
+            space="toy",
+            space_settings={"resolution": 32},
+            task=Task(batch=1, resolution=32, classes=10),
+            backend="fake",
+            seed="seed",
+            built_unix_s=1_700_000_000.0,
+        ),
+        rule or BuildRule(),
+        clock=lambda: device.now_s,
+    )
+
+
+def _built(builder: TableBuilder) -> Table:
+    for _ in builder.run():
+        pass
+    table = builder.table()
+    assert table is not None
+    return table
+
+
+def test_the_device_of_these_tests_is_a_measurer() -> None:
+    assert isinstance(Device(), Measurer)
+
+
+def test_blocks_come_out_as_they_were_programmed() -> None:
+    table = _built(_builder(Device()))
+    assert [entry.block for entry in table.entries] == list(KINDS)
+    thin_s = 3e-6 * 8
+    for entry in table.entries:
+        expected_s = block_s(entry.block)
+        if entry.block == STEM_BLOCK:
+            expected_s += thin_s
+        elif entry.block == HEAD_BLOCK:
+            expected_s -= thin_s
+        assert entry.time_s == pytest.approx(expected_s, rel=1e-6), entry.block.text
+        assert entry.low_s < entry.time_s < entry.high_s
+        assert entry.count > 0
+    assert table.fixed_s == pytest.approx(CALL_S, rel=1e-6)
+    assert table.base_s == pytest.approx(chain_s(BASE.chain), rel=1e-6)
+    for one in MEMBERS:
+        found_s = table.predict_s(type(table.networks[0].decomposition)(blocks=one.chain))
+        assert found_s == pytest.approx(chain_s(one.chain), rel=1e-6)
+    assert table.residual is not None
+    assert (table.residual.networks, table.residual.repeats) == (6, 2)
+    assert table.residual.mape == pytest.approx(0.0, abs=1e-6)
+    assert table.residual.noise_floor == pytest.approx(0.0, abs=1e-6)
+    assert table.is_finished
+
+
+def test_a_level_that_moves_moves_no_block() -> None:
+    table = _built(_builder(Device(drift=1.01)))
+    still = _built(_builder(Device()))
+    # Seconds are at the level of the base's middle look; between blocks nothing has changed.
+    for moved, was in zip(table.entries, still.entries, strict=True):
+        assert moved.time_s / table.base_s == pytest.approx(was.time_s / still.base_s, rel=1e-6)
+    assert table.residual is not None
+    assert table.residual.mape == pytest.approx(0.0, abs=1e-6)
+    assert table.base_high_s / table.base_low_s > 1.1
+
+
+def test_the_base_is_the_reference_of_what_is_inserted_into_it() -> None:
+    device = Device()
+    writer = Programmes()
+    builder = _builder(device, writer=writer)
+    _built(builder)
+    base = writer.write(BASE.chain)
+    assert base is not None
+    inserted = next(one for one in device.asked if one.label == block("a", 16, 16).text)
+    assert inserted.reference is not None
+    assert inserted.reference.model == base.content
+    assert inserted.reference.quiet_s == pytest.approx(chain_s(BASE.chain))
+    alone = [one for one in device.asked if one.reference is None]
+    assert {one.model for one in alone} == {base.content}
+    assert len(alone) == 3
+
+
+def test_every_job_has_a_name_of_its_own_that_follows_from_the_seed() -> None:
+    first, second = Device(half_width=0.03), Device(half_width=0.03)
+    _built(_builder(first))
+    _built(_builder(second))
+    seeds = [one.job_seed for one in first.asked]
+    assert seeds == [one.job_seed for one in second.asked]
+    assert len(set(seeds)) == len(seeds)
+    # Else a repeat would be answered by what it shall repeat.
+    repeats = [one for one in first.asked if "seed 0 repeat " in one.job_seed]
+    assert len(repeats) == 2
+    assert all(one.fresh for one in repeats)
+
+
+def test_what_is_wide_is_looked_at_again_and_closer() -> None:
+    device = Device(half_width=0.03)
+    builder = _builder(device, rule=BuildRule(precision=0.05, rounds=1))
+    steps = list(builder.run())
+    again = [one for one in steps if one.round_number == 1]
+    assert again
+    # Whole networks that say little are measured again as well, after the blocks.
+    kinds = [one.look.kind for one in again]
+    assert set(kinds) == set(LookKind) - {LookKind.BASE}
+    assert kinds.index(LookKind.HELD_OUT) > max(
+        index for index, kind in enumerate(kinds) if kind is LookKind.ENTRY
+    )
+    by_label = {one.label: one for one in device.asked}
+    for step in again:
+        if step.look.kind is not LookKind.ENTRY or step.look.ratio is None:
+            continue
+        request = by_label[step.look.name]
+        added = abs(step.look.ratio - 1) / step.look.ratio
+        expected = min(0.05, max(0.001, 0.05 * added))
+        assert request.precision.relative_half_width == pytest.approx(expected)
+        assert request.fresh
+    narrow = _builder(Device(half_width=0.0005), rule=BuildRule(precision=0.05, rounds=2))
+    assert {step.round_number for step in narrow.run()} == {0}
+
+
+def test_of_two_looks_the_better_counts_not_the_faster() -> None:
+    device = Device(half_width=0.03, verdict=Verdict.CONTENDED)
+    builder = _builder(device, rule=BuildRule(rounds=1))
+    steps = builder.run()
+    for step in steps:
+        if step.round_number == 0 and step.done == step.total:
+            break
+    before = builder.table()
+    assert before is not None
+    assert {entry.verdict for entry in before.entries} == {Verdict.CONTENDED}
+    device.verdict = Verdict.OK
+    for _ in steps:
+        pass
+    after = builder.table()
+    assert after is not None
+    assert {entry.verdict for entry in after.entries} == {Verdict.OK}
+    # A third round that is worse takes nothing away.
+    device.verdict = Verdict.CONTENDED
+    builder.rule = replace(builder.rule, rounds=3)
+    for _ in builder.run():
+        pass
+    last = builder.table()
+    assert last is not None
+    assert {entry.verdict for entry in last.entries} == {Verdict.OK}
+
+
+def test_a_block_that_fails_is_missing_and_told() -> None:
+    label = block("b", 8, 16).text
+    table = _built(_builder(Device(broken=frozenset({label}))))
+    assert table.missing == (label,)
+    assert not table.is_finished
+    assert f"{label}: crashed: signal 11" in table.notes
+    assert table.residual is not None
+    # Networks with that block are no part of the residual.
+    assert table.residual.networks < 6
+
+
+def test_without_the_way_nothing_hangs_on_it() -> None:
+    label = "the way to 16 channels @8"
+    table = _built(_builder(Device(broken=frozenset({label}))))
+    assert set(table.missing) == {block(kind, 16, 32).text for kind in "ab"}
+
+
+def test_without_the_base_there_is_no_table() -> None:
+    builder = _builder(Device(broken=frozenset({"base, look 1"})))
+    with pytest.raises(BuildFailedError, match="expected a time of the base abab, got crashed"):
+        list(builder.run())
+    assert builder.table() is None
+
+
+@pytest.mark.parametrize("writer", [NoCall(), Programmes()])
+def test_without_a_call_sums_are_the_same(writer: Programmes) -> None:
+    table = _built(_builder(Device(broken=frozenset({"call"})), writer=writer))
+    assert table.fixed_s == 0.0
+    assert not table.missing
+    for one in table.networks:
+        assert table.predict_s(one.decomposition) == pytest.approx(one.time_s, rel=1e-6)
+
+
+@pytest.mark.parametrize("budget_s", [30.0, 60.0, 90.0])
+def test_a_budget_is_kept(budget_s: float) -> None:
+    device = Device(half_width=0.03)
+    builder = _builder(device, rule=BuildRule(budget_s=budget_s))
+    table = _built(builder)
+    assert builder.is_out_of_time
+    assert device.now_s <= budget_s + 3.0
+    whole = _builder(Device(half_width=0.03))
+    assert device.now_s < 3.0 * len(whole.plan.coarse()) + 3.0
+    if budget_s >= 60.0:
+        # All blocks come before whole networks.
+        assert not table.missing
+
+
+def test_without_a_budget_nothing_is_given_up() -> None:
+    device = Device(half_width=0.0005)
+    builder = _builder(device)
+    steps = list(builder.run())
+    assert not builder.is_out_of_time
+    assert [step.done for step in steps] == list(range(1, len(steps) + 1))
+    assert {step.total for step in steps} == {len(steps)}
+    assert steps[-1].left_s == 0.0
+    assert steps[-1].entries == len(KINDS)
+    # The device takes 3 s a look, of one network or two.
+    assert steps[len(steps) // 2].left_s == pytest.approx(1.5 * len(steps), rel=0.25)
+
+
+def test_a_table_can_be_had_at_any_time() -> None:
+    builder = _builder(Device())
+    assert builder.table() is None
+    entries = []
+    for _ in builder.run():
+        table = builder.table()
+        assert table is not None
+        entries.append(len(table.entries))
+        assert len(table.entries) + len(table.missing) == len(KINDS)
+    assert entries == sorted(entries)
+    assert (entries[0], entries[-1]) == (0, len(KINDS))
+
+
+def test_the_empty_chain_is_the_call() -> None:
+    assert CALL == ()
+    assert chain_s(CALL) == CALL_S
