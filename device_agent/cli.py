@@ -204,6 +204,7 @@ def _describe(options: argparse.Namespace) -> int:
 
 def _doctor(options: argparse.Namespace) -> int:
     from boardfront.device_agent import doctor
+    from boardfront.protos.findings import as_json, as_lines, exit_code
 
     if not options.root.is_dir():
         raise WrongInputError(f"--root {options.root}: expected a folder with sys and proc in it")
@@ -211,10 +212,10 @@ def _doctor(options: argparse.Namespace) -> int:
         sys.stderr.write("looking at the load for a second, then asking the backends ...\n")
     findings = doctor.examine(options.root, options.state)
     if options.json:
-        sys.stdout.write(json.dumps(doctor.as_json(findings), indent=2) + "\n")
+        sys.stdout.write(json.dumps(as_json(findings), indent=2) + "\n")
     else:
-        sys.stdout.write("\n".join(doctor.as_lines(findings)) + "\n")
-    return doctor.exit_code(findings)
+        sys.stdout.write("\n".join(as_lines(findings)) + "\n")
+    return exit_code(findings)
 
 
 def _for_people(description: DeviceDescription) -> Iterator[str]:

@@ -14,7 +14,7 @@ import tempfile
 import time
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import psutil
 
@@ -28,7 +28,6 @@ from boardfront.device_agent import (
     sysfs,
 )
 from boardfront.device_agent.agent import Agent
-from boardfront.device_agent.doctor_checks import Finding, Severity
 from boardfront.device_agent.doctor_setup import Access, RknnVersions
 from boardfront.device_agent.process import WorkerFailedError, WorkerProcess
 from boardfront.protos.errors import BoardfrontError
@@ -36,8 +35,8 @@ from boardfront.protos.errors import BoardfrontError
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-_MARKS = {Severity.GOOD: "ok  ", Severity.WARNING: "warn", Severity.PROBLEM: "FAIL"}
-_WORST_LAST = (Severity.GOOD, Severity.WARNING, Severity.PROBLEM)
+    from boardfront.protos.findings import Finding
+
 _RUNTIMES = ("usr/lib/librknnrt.so", "usr/lib64/librknnrt.so", "lib/librknnrt.so")
 _LARGEST_RUNTIME_BYTES = 64 << 20
 _VENDORS = re.compile(r"QEMU|KVM|VMware|VirtualBox|innotek|Xen|Amazon EC2|Google Compute|Bochs")
@@ -82,50 +81,6 @@ def examine(root: Path, state: Path, *, look_s: float = 1.0) -> tuple[Finding, .
         *_backends(),
         doctor_setup.rknn(_rknn_versions(root)),
     )
-
-
-def worst(findings: Sequence[Finding]) -> Severity:
-    """Return the severity of the worst finding."""
-    return max((f.severity for f in findings), key=_WORST_LAST.index, default=Severity.GOOD)
-
-
-def exit_code(findings: Sequence[Finding]) -> int:
-    """Return 1 if there is a problem; warnings are no failure: 0."""
-    return int(worst(findings) is Severity.PROBLEM)
-
-
-def as_lines(findings: Sequence[Finding]) -> list[str]:
-    """Return one line a finding and one, indented, a remedy; the last one sums up."""
-    width = max((len(f.name) for f in findings), default=0)
-    lines = []
-    for found in findings:
-        evidence = f" ({found.evidence})" if found.evidence else ""
-        lines.append(f"{_MARKS[found.severity]} {found.name:<{width}}  {found.finding}{evidence}")
-        if found.remedy:
-            lines.append(f"     {'':<{width}}  -> {found.remedy}")
-    counts = {s: sum(f.severity is s for f in findings) for s in _WORST_LAST}
-    lines.append(
-        f"problems: {counts[Severity.PROBLEM]}, warnings: {counts[Severity.WARNING]}, "
-        f"ok: {counts[Severity.GOOD]}"
-    )
-    return lines
-
-
-def as_json(findings: Sequence[Finding]) -> dict[str, Any]:
-    """Return the findings for programs."""
-    return {
-        "findings": [
-            {
-                "name": found.name,
-                "severity": found.severity.value,
-                "finding": found.finding,
-                "evidence": found.evidence,
-                "remedy": found.remedy,
-            }
-            for found in findings
-        ],
-        "worst": worst(findings).value,
-    }
 
 
 def _background_load(root: Path, cpus: Sequence[int], look_s: float) -> Finding:

@@ -5,11 +5,10 @@ A check gets readings and returns one finding. What could not be read is a warni
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from enum import Enum
 from typing import TYPE_CHECKING
 
 from boardfront.device_agent.cores import format_cpus
+from boardfront.protos.findings import Finding, good, problem, unknown, warning
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -28,49 +27,6 @@ _GOOD_CLOCKS = {
     *("riscv_clocksource", "timebase"),
 }
 _SLOW_CLOCKS = {"hpet", "acpi_pm", "jiffies", "refined-jiffies", "pit"}
-
-
-class Severity(str, Enum):
-    """How bad a finding is: a warning may bend a number, a problem will, or stops something."""
-
-    GOOD = "good"
-    WARNING = "warning"
-    PROBLEM = "problem"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Finding:
-    """What one check found, what it was seen by, and what helps; no remedy where all is well."""
-
-    name: str
-    severity: Severity
-    finding: str
-    evidence: str = ""
-    remedy: str = ""
-
-
-def good(name: str, finding: str, evidence: str = "") -> Finding:
-    """Return a finding that needs no remedy."""
-    return Finding(name=name, severity=Severity.GOOD, finding=finding, evidence=evidence)
-
-
-def warning(name: str, finding: str, evidence: str, remedy: str) -> Finding:
-    """Return a finding of something that may bend a number."""
-    return Finding(
-        name=name, severity=Severity.WARNING, finding=finding, evidence=evidence, remedy=remedy
-    )
-
-
-def problem(name: str, finding: str, evidence: str, remedy: str) -> Finding:
-    """Return a finding of something that makes numbers wrong or stops something."""
-    return Finding(
-        name=name, severity=Severity.PROBLEM, finding=finding, evidence=evidence, remedy=remedy
-    )
-
-
-def unknown(name: str, what: str, remedy: str) -> Finding:
-    """Return the finding that something could not be read."""
-    return warning(name, "could not be read", what, remedy)
 
 
 def governor(policies: Sequence[CpuPolicy], cpus: Sequence[int]) -> Finding:

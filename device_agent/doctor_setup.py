@@ -6,8 +6,8 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from boardfront.device_agent.doctor_checks import Finding, good, problem, unknown, warning
 from boardfront.device_agent.limits import MOST_PROCESSES
+from boardfront.protos.findings import Finding, good, problem, unknown, warning
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

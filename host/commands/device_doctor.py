@@ -7,7 +7,7 @@ import json
 import sys
 import time
 import uuid
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
@@ -15,8 +15,16 @@ from boardfront.host import text
 from boardfront.host.commands.device_show import only
 from boardfront.host.commands.devices import ask_lease
 from boardfront.host.fleet import checkup
-from boardfront.host.fleet.checkup import Finding, Severity, good, problem, warning
 from boardfront.protos.errors import BoardfrontError, WrongInputError
+from boardfront.protos.findings import (
+    Finding,
+    as_json,
+    as_lines,
+    exit_code,
+    good,
+    problem,
+    warning,
+)
 from boardfront.protos.records import (
     Deadlines,
     Failure,
@@ -31,7 +39,7 @@ from boardfront.protos.records import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
     from datetime import datetime
     from pathlib import Path
 
@@ -49,8 +57,6 @@ _WITHIN_S = 150.0
 _TELEMETRY_PERIOD_S = 0.5
 _SENTINEL_DEADLINES = Deadlines(queue_s=20.0, compile_s=60.0, run_s=20.0)
 _LEASE_S = 60.0
-_LOOKS = 10
-_MARKS = {Severity.GOOD: "ok  ", Severity.WARNING: "warn", Severity.PROBLEM: "FAIL"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -79,17 +85,12 @@ def run(arguments: DoctorArguments) -> int:
             within_s=_WITHIN_S,
         )
     findings = [_unreachable(selected, answer)] if isinstance(answer, BoardfrontError) else answer
-    worst = checkup.worst(findings)
     if arguments.as_json:
-        content = {
-            "device": selected.name,
-            "findings": [asdict(found) for found in findings],
-            "worst": worst.value,
-        }
+        content = {"device": selected.name, **as_json(findings)}
         sys.stdout.write(json.dumps(content, indent=2) + "\n")
     else:
-        sys.stdout.write("\n".join(_lines(findings)) + "\n")
-    return int(worst is Severity.PROBLEM)
+        sys.stdout.write("\n".join(as_lines(findings)) + "\n")
+    return exit_code(findings)
 
 
 def _examine(
@@ -253,6 +254,7 @@ def _time_sentinel(
 def _last_good(
     store_place: str | Path, description: DeviceDescription, result: Result
 ) -> Measurement | None:
+    from boardfront.host.fleet.sentinel import last_good
     from boardfront.latency_models.key import TimeKey
     from boardfront.latency_models.store import MeasurementStore
 
@@ -264,10 +266,7 @@ def _last_good(
         origin=result.origin,
     )
     with MeasurementStore(store_place) as store:
-        looks = store.recent(
-            device_id=description.device_id, key=key, verdict=Verdict.OK, limit=_LOOKS
-        )
-    return next((one for one in looks if not one.quarantined), None)
+        return last_good(store, description.device_id, key)
 
 
 def _judge(now: Result, before: Measurement | None) -> Finding:
@@ -302,20 +301,3 @@ def _own_version() -> str:
         return version("boardfront")
     except PackageNotFoundError:
         return "not installed"
-
-
-def _lines(findings: Sequence[Finding]) -> list[str]:
-    """Return one line a finding and one, indented, a remedy; the last one sums up."""
-    width = max(len(found.name) for found in findings)
-    lines = []
-    for found in findings:
-        evidence = f" ({found.evidence})" if found.evidence else ""
-        lines.append(f"{_MARKS[found.severity]} {found.name:<{width}}  {found.finding}{evidence}")
-        if found.remedy:
-            lines.append(f"     {'':<{width}}  -> {found.remedy}")
-    counts = {s: sum(found.severity is s for found in findings) for s in Severity}
-    lines.append(
-        f"problems: {counts[Severity.PROBLEM]}, warnings: {counts[Severity.WARNING]}, "
-        f"ok: {counts[Severity.GOOD]}"
-    )
-    return lines

@@ -6,15 +6,13 @@ be read is a warning that says so.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from enum import Enum
 from typing import TYPE_CHECKING
 
 from boardfront.host import text
+from boardfront.protos.findings import Finding, good, problem, warning
 from boardfront.protos.records import PROTOCOL_VERSION, Origin
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from datetime import datetime
 
     from boardfront.host.fleet.fleet_file import FleetEntry
@@ -30,44 +28,6 @@ _CLOCK_WARNING_S, _CLOCK_PROBLEM_S = 2.0, 300.0
 _HOT_C, _TOO_HOT_C = 80.0, 95.0
 _BUSY, _STOLEN = 0.10, 0.02
 """Where a result's verdict is `contended` (docs/measurement.md)."""
-
-
-class Severity(str, Enum):
-    """How bad a finding is: a warning may bend a number, a problem will, or stops something."""
-
-    GOOD = "good"
-    WARNING = "warning"
-    PROBLEM = "problem"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Finding:
-    """What one check found, what it was seen by, and what helps; no remedy where all is well."""
-
-    name: str
-    severity: Severity
-    finding: str
-    evidence: str = ""
-    remedy: str = ""
-
-
-def good(name: str, finding: str, evidence: str = "") -> Finding:
-    """Return a finding that needs no remedy."""
-    return Finding(name=name, severity=Severity.GOOD, finding=finding, evidence=evidence)
-
-
-def warning(name: str, finding: str, evidence: str, remedy: str) -> Finding:
-    """Return a finding of something that may bend a number."""
-    return Finding(
-        name=name, severity=Severity.WARNING, finding=finding, evidence=evidence, remedy=remedy
-    )
-
-
-def problem(name: str, finding: str, evidence: str, remedy: str) -> Finding:
-    """Return a finding of something that will bend numbers, or stops something."""
-    return Finding(
-        name=name, severity=Severity.PROBLEM, finding=finding, evidence=evidence, remedy=remedy
-    )
 
 
 def identity(description: DeviceDescription, entry: FleetEntry | None) -> Finding:
@@ -254,12 +214,6 @@ def lease(status: LeaseStatus | None) -> Finding:
         f"held by {status.holder.name} for {since}",
         f"{len(status.waiting)} waiting",
     )
-
-
-def worst(findings: Sequence[Finding]) -> Severity:
-    """Return the severity of the worst finding."""
-    order = (Severity.GOOD, Severity.WARNING, Severity.PROBLEM)
-    return max((found.severity for found in findings), key=order.index, default=Severity.GOOD)
 
 
 def _default_clusters(description: DeviceDescription) -> list[CpuCluster]:

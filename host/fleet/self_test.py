@@ -14,7 +14,13 @@ from typing import TYPE_CHECKING
 from boardfront.host import text
 from boardfront.host.fleet.compiling import is_compiled_here
 from boardfront.host.fleet.kept_artifacts import KeptArtifacts, KeptNetwork, KeptRequest
-from boardfront.host.fleet.sentinel import LOOK, MAX_SHIFT, is_shifted
+from boardfront.host.fleet.sentinel import (
+    LOOK,
+    MAX_SHIFT,
+    is_good,
+    is_shifted,
+    last_good,
+)
 from boardfront.latency_models.key import TimeKey
 from boardfront.protos.errors import BoardfrontError
 from boardfront.protos.records import (
@@ -25,7 +31,6 @@ from boardfront.protos.records import (
     Target,
     Task,
     TaskKind,
-    Verdict,
 )
 
 if TYPE_CHECKING:
@@ -34,10 +39,6 @@ if TYPE_CHECKING:
     from boardfront.host.fleet.client import AgentClient
     from boardfront.latency_models.base import Measurement
     from boardfront.latency_models.store import MeasurementStore
-
-
-_LOOKS = 10
-"""Good looks of which the newest that is not in quarantine counts; few ever are."""
 
 
 class UnfitBoardError(BoardfrontError):
@@ -74,18 +75,11 @@ class SelfTest:
             deadlines=Deadlines(),
             purpose=Purpose.SENTINEL,
         )
-        before = self._level(key, description)
+        before = last_good(self.store, description.device_id, key)
         look = KeptArtifacts(client, self.store).measure(request, description)
-        if before is not None and look.id is not None and _is_good(look):
+        if before is not None and look.id is not None and is_good(look):
             self._leave_level(before, look)
         return look
-
-    def _level(self, key: TimeKey, description: DeviceDescription) -> Measurement | None:
-        """Return the look that the drift sentinel would compare its next one with."""
-        looks = self.store.recent(
-            device_id=description.device_id, key=key, verdict=Verdict.OK, limit=_LOOKS
-        )
-        return next((one for one in looks if not one.quarantined), None)
 
     def _leave_level(self, before: Measurement, look: Measurement) -> None:
         """Keep a shifted look from becoming the level: what was measured since is not judged here.
@@ -120,7 +114,7 @@ class SelfTest:
             return
         if look.failure is not None:
             raise UnfitBoardError(f"its sentinel failed: {look.failure.message}")
-        if earlier is not None and _is_good(look) and is_shifted(earlier, look):
+        if earlier is not None and is_good(look) and is_shifted(earlier, look):
             raise UnfitBoardError(
                 f"its sentinel takes {_time(look)}, before it took {_time(earlier)}: more than "
                 f"{MAX_SHIFT:.0%} off"
@@ -220,7 +214,7 @@ def same_level(boards: Sequence[Seen]) -> Equality:
         if look.failure is not None:
             failure = look.failure
             left_out[name] = f"its sentinel failed: {failure.kind.value}: {failure.message}"
-    good = {name: look for name, look in timed.items() if _is_good(look)}
+    good = {name: look for name, look in timed.items() if is_good(look)}
     if good:
         middle = _middle(list(good.values()))
         left_out |= {
@@ -273,10 +267,6 @@ def _middle(looks: Sequence[Measurement]) -> Measurement:
         return looks[0]
     middle_s = median(_median_s(look) for look in looks)
     return min(looks, key=lambda look: abs(_median_s(look) - middle_s))
-
-
-def _is_good(look: Measurement) -> bool:
-    return look.result is not None and look.result.verdict is Verdict.OK
 
 
 def _median_s(look: Measurement) -> float:

@@ -197,14 +197,14 @@ class Sentinel:
     def _look(self, description: DeviceDescription) -> Finding:
         before = self._last_good()
         first = self._time(description)
-        if not _is_good(first):
+        if not is_good(first):
             return self._doubt(first)
         if before is None:
             return Finding(state=State.FIRST, message=f"the sentinel takes {_time(first)}")
         if not is_shifted(before, first):
             return _steady(before, first)
         second = self._time(description)
-        if not _is_good(second):
+        if not is_good(second):
             # Or the next look would take it for the level of before.
             self._store.quarantine(
                 _ids(first), f"a sentinel {_told(before, first)}; a second look was not good"
@@ -256,10 +256,7 @@ class Sentinel:
         return self._kept.measure(request, description)
 
     def _last_good(self) -> Measurement | None:
-        looks = self._store.recent(
-            device_id=self._device_id, key=self._key, verdict=Verdict.OK, limit=_LOOKS
-        )
-        return next((one for one in looks if not one.quarantined), None)
+        return last_good(self._store, self._device_id, self._key)
 
     def _jobs_since_good(self) -> int:
         good = self._last_good()
@@ -283,6 +280,17 @@ def sentinel_key(key: TimeKey, description: DeviceDescription) -> TimeKey | None
         # The agent's own file is no library.
         return None
     return replace(key, structure_hash=description.sentinel_sha256, task=Task(), input_shapes=())
+
+
+def last_good(store: MeasurementStore, device_id: str, key: TimeKey) -> Measurement | None:
+    """Return the sentinel's level on a target: its newest good look that is not in quarantine."""
+    looks = store.recent(device_id=device_id, key=key, verdict=Verdict.OK, limit=_LOOKS)
+    return next((one for one in looks if not one.quarantined), None)
+
+
+def is_good(look: Measurement) -> bool:
+    """Whether a look tells anything about drift."""
+    return look.result is not None and look.result.verdict is Verdict.OK
 
 
 def is_shifted(before: Measurement, now: Measurement) -> bool:
@@ -316,10 +324,6 @@ def _steady(before: Measurement, now: Measurement) -> Finding:
 def _told(before: Measurement, now: Measurement) -> str:
     shift = f"{_shift(before, now):+.1%}"
     return f"shifted by {shift} (from {_time(before)} to {_time(now)}, limit {MAX_SHIFT:.0%})"
-
-
-def _is_good(look: Measurement) -> bool:
-    return look.result is not None and look.result.verdict is Verdict.OK
 
 
 def _median_s(look: Measurement) -> float:

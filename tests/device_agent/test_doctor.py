@@ -15,9 +15,10 @@ from tests.device_agent import boards, harness
 from boardfront.device_agent import cores, doctor, sysfs
 from boardfront.device_agent import doctor_checks as checks
 from boardfront.device_agent import doctor_setup as setup
-from boardfront.device_agent.doctor_checks import Finding, Severity
 from boardfront.device_agent.doctor_setup import Access, RknnVersions
 from boardfront.device_agent.protections import Protections
+from boardfront.protos import findings as shown
+from boardfront.protos.findings import Finding, Severity
 from boardfront.protos.records import BackendInfo
 
 if TYPE_CHECKING:
@@ -383,14 +384,14 @@ def test_rknn_versions_are_read(rock: Path, laptop: Path) -> None:
 
 
 def test_the_worst_finding_decides() -> None:
-    fine = checks.good("a", "fine")
-    odd = checks.warning("bb", "odd", "seen", "look")
-    bad = checks.problem("c", "bad", "", "mend it")
-    assert doctor.worst([]) is GOOD
-    assert [doctor.exit_code(found) for found in ([], [fine], [fine, odd], [bad, odd])] == [
+    fine = shown.good("a", "fine")
+    odd = shown.warning("bb", "odd", "seen", "look")
+    bad = shown.problem("c", "bad", "", "mend it")
+    assert shown.worst([]) is GOOD
+    assert [shown.exit_code(found) for found in ([], [fine], [fine, odd], [bad, odd])] == [
         *(0, 0, 0, 1)
     ]
-    assert doctor.as_lines([fine, odd, bad]) == [
+    assert shown.as_lines([fine, odd, bad]) == [
         "ok   a   fine",
         "warn bb  odd (seen)",
         "         -> look",
@@ -398,7 +399,7 @@ def test_the_worst_finding_decides() -> None:
         "         -> mend it",
         "problems: 1, warnings: 1, ok: 1",
     ]
-    assert doctor.as_json([odd]) == {
+    assert shown.as_json([odd]) == {
         "findings": [
             {
                 "name": "bb",

@@ -20,8 +20,8 @@ from boardfront.device_agent.backends.base import BackendError
 from boardfront.device_agent.backends.fake import VirtualClock
 from boardfront.device_agent.backends.torch import TorchBackend
 from boardfront.device_agent.backends.torch_devices import find_devices, missing_code
-from boardfront.device_agent.doctor_checks import Severity
 from boardfront.protos import records
+from boardfront.protos.findings import Severity
 from boardfront.protos.records import FailureKind, Origin, TaskKind
 from boardfront.search.spaces.etnas.space import EtnasSpace
 
