@@ -16,6 +16,7 @@ from boardfront.device_agent.load import LoadMeter
 from boardfront.device_agent.process import WorkerCancelledError, WorkerFailedError
 from boardfront.device_agent.session import Prepared, Session
 from boardfront.device_agent.spares import SpareWorkers
+from boardfront.protos.intervals import is_look
 from boardfront.protos.normalisation import (
     RatioStatistics,
     elasticity,
@@ -45,6 +46,9 @@ if TYPE_CHECKING:
     from boardfront.protos.records import Job, Statistics
 
 _SAMPLING_EVENT_EVERY_S = 0.2
+_SHOWN_SHARE = 20.0
+"""Showing takes at most one part in so many of the time."""
+_FEW_WINDOWS = 16
 _COOLING_LOOK_S = 1.0
 
 __all__ = ["JobRun", "Prepared"]
@@ -79,7 +83,8 @@ class JobRun:
         self._cancelled = cancelled
         self._sessions: list[Session] = []
         self._live: list[Session] = []
-        self._shown_s: dict[str, float] = {}
+        self._show_next_s: dict[str, float] = {}
+        self._known: dict[str, Statistics | RatioStatistics | None] = {}
 
     def execute(self) -> None:
         """Emit a Result or a Failure for every prepared subject.
@@ -263,31 +268,43 @@ class JobRun:
         return next((one for one in self._live if one.subject_id == wanted), None)
 
     def _has_enough(self, session: Session) -> bool:
-        precision = self._job.precision
-        reference = self._reference()
-        divided = reference is not None and reference is not session
-        due = self._is_due(session)
-        statistics = summarize(session.windows) if due or not divided else None
-        if due:
-            self._show(session, statistics)
         progress = timing.Progress(
             windows=len(session.windows),
             elapsed_s=session.elapsed_s,
             run_s=session.run_s,
             run_left_s=session.run_left_s,
         )
-        if reference is not None and divided:
-            ratio = normalise(session.windows, reference.windows)
-            return timing.should_stop(ratio, precision, progress)
-        return timing.should_stop(statistics, precision, progress)
+        due = time.monotonic() >= self._show_next_s.get(session.subject_id, float("-inf"))
+        if due or self._is_look(len(session.windows)):
+            self._known[session.subject_id] = self._look(session, due=due)
+        known = self._known.get(session.subject_id)
+        return timing.should_stop(known, self._job.precision, progress)
 
-    def _is_due(self, session: Session) -> bool:
-        """Return whether it is time to show how far a subject is."""
-        shown_s = self._shown_s.get(session.subject_id, float("-inf"))
-        return time.monotonic() - shown_s >= _SAMPLING_EVENT_EVERY_S
+    def _is_look(self, windows: int) -> bool:
+        """Return whether the statistics are needed now.
+
+        They take a time that grows with the windows, so they are not found after each.
+        """
+        return windows <= _FEW_WINDOWS or is_look(windows, self._job.precision.min_windows)
+
+    def _look(self, session: Session, *, due: bool) -> Statistics | RatioStatistics | None:
+        """Return the statistics that the stop rule asks for; show those of the time if due."""
+        began_s = time.monotonic()
+        reference = self._reference()
+        divided = reference is not None and reference is not session
+        statistics = summarize(session.windows) if due or not divided else None
+        if due:
+            self._show(session, statistics)
+            # Showing must not take the device from what it shows.
+            cost_s = time.monotonic() - began_s
+            self._show_next_s[session.subject_id] = (
+                time.monotonic() + max(_SAMPLING_EVENT_EVERY_S, _SHOWN_SHARE * cost_s)
+            )
+        if reference is not None and divided:
+            return normalise(session.windows, reference.windows)
+        return statistics
 
     def _show(self, session: Session, statistics: Statistics | None) -> None:
-        self._shown_s[session.subject_id] = time.monotonic()
         samples = [s for window in session.windows for s in window.samples_s]
         self._emit(
             session.subject_id,

@@ -37,6 +37,10 @@ MIN_WINDOWS = 6
 MAX_GROUPS = 24
 """From so many groups on neighbours are merged."""
 
+_ROUNDING = 1e-9
+"""Values that differ by less, relatively, are equal: what is left is how sums are rounded, which
+looks correlated and says nothing about the device. No clock resolves it in a second."""
+
 # How cautious the estimates are, in standard errors of each; the larger the caution, the rarer an
 # interval that is too narrow and the longer a look. Set so that the simulation of the stop rule
 # (benchmarks/simulate_stop_rule.py) covers as it should with every clock.
@@ -178,13 +182,17 @@ def spread(
     values = [value(blocks[i : i + merged]) for i in range(0, len(blocks), merged)]
     if len(values) < MIN_WINDOWS:
         return None
-    inflation = _inflation(values, correlation, samples * merged)
-    interval = median_interval(values, inflation=inflation)
+    low, high = min(values), max(values)
+    if high - low <= _ROUNDING * abs(high):
+        interval: tuple[float, float] | None = low, high
+    else:
+        inflation = _inflation(values, correlation, samples * merged)
+        interval = median_interval(values, inflation=inflation)
     is_sound = interval is not None
     if interval is None:
         if not final:
             return None
-        interval = min(values), max(values)
+        interval = low, high
     return Spread(
         middle=sorted_median(sorted(values)),
         low=interval[0],

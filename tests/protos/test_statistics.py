@@ -241,6 +241,22 @@ def test_a_narrow_interval_of_correlated_windows_is_not_ok() -> None:
     assert judgement.verdict is Verdict.UNSTABLE
 
 
+def test_how_sums_are_rounded_is_no_correlation() -> None:
+    now_s, windows = 0.0, []
+    for start in range(0, 3_200, 100):
+        samples = []
+        for _ in range(start, start + 100):
+            samples.append((now_s + 0.002) - now_s)
+            now_s += 0.002
+        windows.append(Window(start_s=now_s, loops=1, samples_s=tuple(samples)))
+    medians = [standard.median(window.samples_s) for window in windows]
+    assert len(set(medians)) > 1
+    found = statistics.summarize(windows)
+    assert found is not None
+    assert found.low_s <= 0.002 <= found.high_s
+    assert found.relative_half_width < 1e-9
+
+
 def test_uncorrelated_windows_are_left_alone() -> None:
     assert _summary([1.0, 1.1] * 5).merged == 1
 
