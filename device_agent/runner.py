@@ -297,8 +297,8 @@ class JobRun:
             self._show(session, statistics)
             # Showing must not take the device from what it shows.
             cost_s = time.monotonic() - began_s
-            self._show_next_s[session.subject_id] = (
-                time.monotonic() + max(_SAMPLING_EVENT_EVERY_S, _SHOWN_SHARE * cost_s)
+            self._show_next_s[session.subject_id] = time.monotonic() + max(
+                _SAMPLING_EVENT_EVERY_S, _SHOWN_SHARE * cost_s
             )
         if reference is not None and divided:
             return normalise(session.windows, reference.windows)
