@@ -17,6 +17,7 @@ from boardfront.host.app_options import (  # noqa: TC001 - typer reads annotatio
 )
 from boardfront.host.app_store import store_app
 from boardfront.host.app_table import table_app
+from boardfront.host.app_view import register as register_views
 from boardfront.host.paths import default_fleet, default_store
 
 app = typer.Typer(
@@ -37,6 +38,7 @@ app.add_typer(_space, name="space")
 app.add_typer(device_app, name="device")
 app.add_typer(store_app, name="store")
 app.add_typer(table_app, name="table")
+register_views(app)
 
 _Runs = Annotated[Path, typer.Option("--runs", metavar="FOLDER", help="Where runs are kept.")]
 
