@@ -160,6 +160,21 @@ class Measurer(Protocol):
 
 
 @runtime_checkable
+class TogetherMeasurer(Measurer, Protocol):
+    """A Measurer that can put several requests into one job, in turn with one reference.
+
+    That takes one start and one run of the reference where each alone would take its own.
+    """
+
+    def measure_together(self, requests: Sequence[TimeRequest]) -> tuple[Measurement, ...]:
+        """Measure requests in one job, one answer a request in order, whatever the store holds.
+
+        Args:
+            requests: Few, of equal task, precision, deadlines, purpose, reference and job seed.
+        """
+
+
+@runtime_checkable
 class QueueingMeasurer(Measurer, Protocol):
     """A Measurer that works on while its caller does something else.
 

@@ -10,7 +10,7 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from boardfront.latency_models.base import ReferenceModel, TimeRequest
+from boardfront.latency_models.base import ReferenceModel, TimeRequest, TogetherMeasurer
 from boardfront.latency_models.table import (
     Table,
     missing_of,
@@ -22,6 +22,7 @@ from boardfront.latency_models.table_plan import (
     NETWORKS,
     LookKind,
     fitted,
+    groups,
     ratio_precision,
 )
 from boardfront.latency_models.table_residual import calibrate, judge_networks
@@ -165,6 +166,7 @@ class TableBuilder:
 
     def _round(self, number: int, looks: list[Look]) -> Iterator[Step]:
         waiting, done = looks, 0
+        together = self._together(looks, number)
         while waiting:
             waiting = self._fitted(waiting)
             if not waiting:
@@ -175,27 +177,48 @@ class TableBuilder:
                 return
             look = self._possible(waiting[0])
             if self._needs_level(look):
-                look = self.plan.level(look.against or CALL)
+                group = (self.plan.level(look.against or CALL),)
             else:
-                waiting = waiting[1:]
+                group = together.get(look.name, (look,))
+                waiting = [one for one in waiting[1:] if one not in group]
             began_s = self._clock()
-            note = self._take(look, number)
-            took_s = self._clock() - began_s
+            notes = self._take(group, number)
+            took_s = (self._clock() - began_s) / len(group)
             is_new = took_s > _FROM_STORE_S
-            if is_new:
-                self._costs.note(look, took_s)
-            done += 1
             expected = self._expected(waiting)
-            yield Step(
-                look=look,
-                done=done,
-                total=done + len(expected),
-                round_number=number,
-                entries=sum(one.look.block is not None for one in self.found.answers.values()),
-                is_new=is_new,
-                left_s=sum(self._costs.of(one) for one in expected),
-                note=note,
-            )
+            for one, note in zip(group, notes, strict=True):
+                if is_new:
+                    self._costs.note(one, took_s)
+                done += 1
+                yield Step(
+                    look=one,
+                    done=done,
+                    total=done + len(expected),
+                    round_number=number,
+                    entries=self._entries_found(),
+                    is_new=is_new,
+                    left_s=sum(self._costs.of(later) for later in expected),
+                    note=note,
+                )
+
+    def _together(self, looks: list[Look], number: int) -> dict[str, tuple[Look, ...]]:
+        """Return which looks share a job, by the name of each.
+
+        It follows from the plan alone: a build that is gone on with meets its own jobs, also
+        where its budget is another one.
+        """
+        if number > 0 or not isinstance(self._measurer, TogetherMeasurer):
+            return {}
+        # Which of many blocks are measured is known only when their turn comes.
+        fixed = [one for one in looks if one.kind in NETWORKS or self.plan.chooser is None]
+        return {
+            look.name: group
+            for group in groups(fixed, self.plan.base.chain, self.rule.together)
+            for look in group
+        }
+
+    def _entries_found(self) -> int:
+        return sum(one.look.block is not None for one in self.found.answers.values())
 
     def _fitted(self, waiting: list[Look]) -> list[Look]:
         """Return what the budget still allows; what is left over of it is not used up."""
@@ -216,7 +239,7 @@ class TableBuilder:
         chooser = self.plan.chooser
         if chooser is None:
             return waiting
-        known = sum(one.look.block is not None for one in self.found.answers.values())
+        known = self._entries_found()
         entries = [look for look in waiting if look.kind is LookKind.ENTRY]
         others = [look for look in waiting if look.kind is not LookKind.ENTRY]
         return [*others, *entries[: max(0, chooser.most - known)]]
@@ -233,14 +256,23 @@ class TableBuilder:
             return replace(look, against=self.plan.base.chain, is_whole=True, ratio=None)
         return look
 
-    def _take(self, look: Look, number: int) -> str:
-        request = self._request(look, number)
-        if request is None:
-            return "left out: what it is compared with has no time"
-        (measurement,) = self._measurer.measure([request])
-        return self._note(look, measurement)
+    def _take(self, group: tuple[Look, ...], number: int) -> list[str]:
+        """Look at what shares a job; return what came of each, in a few words."""
+        seed = f"{self._asked.seed} {number} {' + '.join(_job_name(look) for look in group)}"
+        requests = [self._request(look, seed) for look in group]
+        asked = [request for request in requests if request is not None]
+        if len(asked) > 1 and isinstance(self._measurer, TogetherMeasurer):
+            answers = iter(self._measurer.measure_together(asked))
+        else:
+            answers = self._measurer.measure(asked)
+        return [
+            "left out: what it is compared with has no time"
+            if request is None
+            else self._note(look, next(answers))
+            for look, request in zip(group, requests, strict=True)
+        ]
 
-    def _request(self, look: Look, number: int) -> TimeRequest | None:
+    def _request(self, look: Look, job_seed: str) -> TimeRequest | None:
         """Return what to ask for; None where it cannot be written or compared."""
         file = self._file(look.chain)
         beside = None if look.against is None else self._file(look.against)
@@ -277,7 +309,7 @@ class TableBuilder:
             fresh=True,
             reference=reference,
             start_below_c=asked.start_below_c,
-            job_seed=f"{asked.seed} {number} {look.kind.value} {look.name}",
+            job_seed=job_seed,
         )
 
     def _precision(self, look: Look) -> Precision:
@@ -323,3 +355,7 @@ class TableBuilder:
         if chain not in self._files:
             self._files[chain] = self._writer.write(chain)
         return self._files[chain]
+
+
+def _job_name(look: Look) -> str:
+    return f"{look.kind.value} {look.name}"

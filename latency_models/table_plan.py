@@ -397,6 +397,34 @@ def spread(many: Sequence[Look], among: Sequence[Look]) -> list[Look]:
     return [look for *_, look in sorted(placed, key=lambda item: item[:3])]
 
 
+def groups(looks: Sequence[Look], base: Chain, most: int) -> list[tuple[Look, ...]]:
+    """Return which looks of a first round share a job: whole networks, and blocks in the base.
+
+    Only what is alternated with the base goes together, and only looks that are asked for equally
+    closely. A network and its repeat never do.
+
+    Args:
+        looks: Of the first round, in order.
+        base: What they are alternated with.
+        most: Looks of one job.
+    """
+    kinds: dict[str, list[Look]] = {}
+    for look in looks:
+        if look.against != base:
+            continue
+        if look.kind is LookKind.REPEAT:
+            kinds.setdefault("repeats", []).append(look)
+        elif look.kind in NETWORKS:
+            kinds.setdefault("networks", []).append(look)
+        elif look.kind is LookKind.ENTRY and not look.is_whole:
+            kinds.setdefault("blocks", []).append(look)
+    return [
+        tuple(kind[index : index + most])
+        for kind in kinds.values()
+        for index in range(0, len(kind), most)
+    ]
+
+
 def fitted(
     looks: Sequence[Look], left_s: float, cost_s: Callable[[Look], float], *, fewest: int = 6
 ) -> list[Look]:

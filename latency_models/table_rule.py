@@ -31,6 +31,8 @@ class BuildRule:
         refined_min_s: Shortest spread of the windows of a closer look, seconds.
         refined_max_s: Longest device time of a closer look, seconds.
         rounds: Of closer looks, at most.
+        together: Networks of one job at most, the one that they are compared with not counted: a
+            job of several starts and runs that one once. Each keeps a worker in memory.
         budget_s: Stop after so many seconds; None: when all is done.
         deadlines: How long each phase of a job may take.
     """
@@ -54,6 +56,7 @@ class BuildRule:
     refined_min_s: float = 2.0
     refined_max_s: float = 6.0
     rounds: int = 2
+    together: int = 4
     budget_s: float | None = None
     deadlines: Deadlines = field(default_factory=lambda: Deadlines(run_s=120.0))
 

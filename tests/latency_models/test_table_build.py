@@ -22,7 +22,12 @@ from tests.latency_models.table_samples import (
 )
 from typing_extensions import override
 
-from boardfront.latency_models.base import Measurement, Measurer, TimeRequest
+from boardfront.latency_models.base import (
+    Measurement,
+    Measurer,
+    TimeRequest,
+    TogetherMeasurer,
+)
 from boardfront.latency_models.key import TimeKey
 from boardfront.latency_models.table_build import BuildFailedError, TableBuilder
 from boardfront.latency_models.table_plan import CALL, ChainFile, LookKind, Members, Plan
@@ -123,6 +128,28 @@ class Device:
             outcome=outcome,
             sampled_in_turn=request.reference is not None,
         )
+
+
+@dataclass
+class Turner(Device):
+    """Can answer several requests in one job.
+
+    Args:
+        jobs: Their labels, by job.
+    """
+
+    jobs: list[tuple[str, ...]] = field(default_factory=list)
+
+    def measure_together(self, requests: Sequence[TimeRequest]) -> tuple[Measurement, ...]:
+        """Answer a job."""
+        first = requests[0]
+        assert all(
+            (one.job_seed, one.precision, one.reference)
+            == (first.job_seed, first.precision, first.reference)
+            for one in requests
+        )
+        self.jobs.append(tuple(one.label for one in requests))
+        return tuple(self.measure(requests))
 
 
 class NoCall(Programmes):
@@ -230,6 +257,37 @@ def test_every_job_has_a_name_of_its_own_that_follows_from_the_seed() -> None:
     repeats = [one for one in first.asked if "seed 0 repeat " in one.job_seed]
     assert len(repeats) == 2
     assert all(one.fresh for one in repeats)
+
+
+def test_what_is_compared_with_the_base_shares_jobs() -> None:
+    alone, turner = Device(), Turner()
+    assert isinstance(turner, TogetherMeasurer)
+    assert not isinstance(alone, TogetherMeasurer)
+    rule = BuildRule(rounds=0, together=3)
+    steps = list(_builder(turner, rule=rule).run())
+    list(_builder(alone, rule=rule).run())
+    assert sorted(one.label for one in turner.asked) == sorted(one.label for one in alone.asked)
+    assert [step.done for step in steps] == list(range(1, len(steps) + 1))
+    assert steps[-1].done == steps[-1].total
+    assert {len(job) for job in turner.jobs} == {2, 3}
+    held = [label for job in turner.jobs for label in job if label.startswith("held-out")]
+    assert len(held) == len(set(held)) >= 4
+    for job in turner.jobs:
+        # What is looked at unequally closely, or again, is in a job of its own.
+        assert len({label.split()[0] in {"held-out", "calibration"} for label in job}) == 1
+        assert len({label.startswith("repeat") for label in job}) == 1
+
+
+def test_jobs_that_are_shared_do_not_depend_on_the_budget() -> None:
+    def jobs(budget_s: float | None) -> tuple[list[tuple[str, str]], int]:
+        device = Turner()
+        builder = _builder(device, rule=BuildRule(rounds=0, budget_s=budget_s))
+        list(builder.run())
+        return [(one.label, one.job_seed) for one in device.asked], len(device.jobs)
+
+    (few, few_jobs), (many, many_jobs) = jobs(90.0), jobs(None)
+    assert 0 < few_jobs < many_jobs
+    assert set(few) < set(many)
 
 
 def test_what_is_wide_is_looked_at_again_and_closer() -> None:
