@@ -22,7 +22,7 @@ import numpy as np
 
 from boardfront.latency_models.blocks import HEAD, STEM
 from boardfront.latency_models.table_parts import EntryOrigin, TableEntry
-from boardfront.latency_models.table_plan import LookKind
+from boardfront.latency_models.table_plan import Filled, LookKind
 from boardfront.protos.errors import WrongInputError
 from boardfront.protos.records import Verdict
 
@@ -137,6 +137,15 @@ class ActiveRule:
     most: int = 300
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Filled:
+    """What was interpolated last, from how many measured blocks."""
+
+    measured: int
+    entries: dict[BlockKey, TableEntry]
+    error: float | None
+
+
 class ActiveChooser:
     """Puts the blocks first of which the least is known; implements `table_plan.Chooser`.
 
@@ -156,6 +165,7 @@ class ActiveChooser:
         self._often: Counter[BlockKey] = Counter(block for chain in networks for block in chain)
         self._chosen_at = 0
         self._done = False
+        self._filled: _Filled | None = None
 
     @property
     def most(self) -> int:
@@ -176,12 +186,27 @@ class ActiveChooser:
             return [look for look in waiting if look.kind is not LookKind.ENTRY]
         return waiting
 
-    def fill(self, blocks: Sequence[BlockKey], entries: Sequence[TableEntry]) -> list[TableEntry]:
+    def fill(
+        self, blocks: Sequence[BlockKey], entries: Sequence[TableEntry], *, closely: bool = True
+    ) -> Filled:
         """Return entries for blocks that were not measured; none while too few are.
 
         Stems and heads are like nothing else: those stay without.
         """
         blocks = [block for block in blocks if block.kind not in {STEM, HEAD}]
+        before = self._filled
+        if closely or before is None or len(entries) - before.measured >= self._rule.batch:
+            before = self._filled = _Filled(
+                measured=len(entries),
+                entries={one.block: one for one in self._interpolated(blocks, entries)},
+                error=self._error(entries),
+            )
+        found = [before.entries[block] for block in blocks if block in before.entries]
+        return Filled(entries=tuple(found), error=before.error if found else None)
+
+    def _interpolated(
+        self, blocks: Sequence[BlockKey], entries: Sequence[TableEntry]
+    ) -> list[TableEntry]:
         try:
             self._interpolator.fit(entries)
         except WrongInputError:
@@ -202,7 +227,7 @@ class ActiveChooser:
             for block, time_s, width in zip(blocks, times, widths, strict=True)
         ]
 
-    def error(self, entries: Sequence[TableEntry]) -> float | None:
+    def _error(self, entries: Sequence[TableEntry]) -> float | None:
         """Return the mean relative error on measured blocks left out; None where they are few."""
         known = _usable(entries)
         if len(known) < 2 * FEWEST:

@@ -121,8 +121,12 @@ class TableBuilder:
                 return
             yield from self._round(number, looks)
 
-    def table(self) -> Table | None:
-        """Return the table as it is known by now; None while the base is not."""
+    def table(self, *, closely: bool = True) -> Table | None:
+        """Return the table as it is known by now; None while the base is not.
+
+        Args:
+            closely: Interpolate from all that is known, which takes a while.
+        """
         first = self._first
         if first is None or not self.found.alone:
             return None
@@ -131,7 +135,7 @@ class TableBuilder:
         base = self.found.base_s()
         call = self.found.level(CALL)
         fixed = call or Span(value=0.0, low=0.0, high=0.0)
-        entries, notes = self.found.filled(base.value)
+        entries, notes = self.found.filled(base.value, closely=closely)
         networks = tuple(self.found.network_times(base.value))
         kinds = [look.block for look in self.plan.entries if look.block is not None]
         missing = missing_of((*kinds, *self.plan.impossible), entries)
@@ -168,24 +172,25 @@ class TableBuilder:
         waiting, done = looks, 0
         together = self._together(looks, number)
         while waiting:
-            waiting = self._fitted(waiting)
-            if not waiting:
-                return
             if number == 0 and self.plan.chooser is not None:
                 waiting = self.plan.chooser.next(waiting, list(self.found.table_entries(1.0)))
-            if not waiting:
+            # What does not fit now may do so later: how long looks take is learned on the way.
+            fits = self._fitted(waiting)
+            if not fits:
+                self.is_out_of_time = self.is_out_of_time or bool(waiting)
                 return
-            look = self._possible(waiting[0])
+            look = self._possible(fits[0])
             if self._needs_level(look):
                 group = (self.plan.level(look.against or CALL),)
             else:
                 group = together.get(look.name, (look,))
-                waiting = [one for one in waiting[1:] if one not in group]
+                taken = {one.name for one in group}
+                waiting = [one for one in waiting if one.name not in taken]
             began_s = self._clock()
             notes = self._take(group, number)
             took_s = (self._clock() - began_s) / len(group)
             is_new = took_s > _FROM_STORE_S
-            expected = self._expected(waiting)
+            expected = self._expected(self._fitted(waiting))
             for one, note in zip(group, notes, strict=True):
                 if is_new:
                     self._costs.note(one, took_s)
@@ -221,7 +226,7 @@ class TableBuilder:
         return sum(one.look.block is not None for one in self.found.answers.values())
 
     def _fitted(self, waiting: list[Look]) -> list[Look]:
-        """Return what the budget still allows; what is left over of it is not used up."""
+        """Return what the budget still allows, as far as can be told now."""
         if self.rule.budget_s is None:
             return waiting
         left_s = self._began_s + self.rule.budget_s - self._clock()
@@ -229,9 +234,7 @@ class TableBuilder:
         is_known = self.plan.chooser is None
         kept = fitted(waiting, left_s, self._costs.of) if is_known else waiting
         if not kept or (self._first is not None and left_s < self._costs.of(kept[0])):
-            self.is_out_of_time = True
             return []
-        self.is_out_of_time = self.is_out_of_time or len(kept) < len(waiting)
         return kept
 
     def _expected(self, waiting: list[Look]) -> list[Look]:

@@ -126,20 +126,34 @@ class Findings:
                     repeats_s=tuple(again.get(answer.look.encoding, ())),
                 )
 
-    def filled(self, base_s: float) -> tuple[tuple[TableEntry, ...], tuple[str, ...]]:
-        """Return the measured entries, and where few of many were, those of the others."""
-        entries = tuple(self.table_entries(base_s))
+    def filled(
+        self, base_s: float, *, closely: bool
+    ) -> tuple[tuple[TableEntry, ...], tuple[str, ...]]:
+        """Return the measured entries, and where few of many were, those of the others.
+
+        Args:
+            base_s: What the base takes.
+            closely: The others as they are known now.
+        """
+        # In times of the base: its own time moves with each look at it, interpolated ones do not.
+        relative = tuple(self.table_entries(1.0))
+        entries = tuple(_scaled(entry, base_s) for entry in relative)
         chooser = self._plan.chooser
         if chooser is None:
             return entries, ()
         known = {entry.block for entry in entries}
         blocks = [look.block for look in self._plan.entries if look.block is not None]
-        filled = chooser.fill([block for block in blocks if block not in known], entries)
-        error = chooser.error(entries) if filled else None
-        said = (
-            "of unknown error" if error is None else f"{error:.1%} off on measured ones left out"
+        blocks += self._plan.impossible
+        found = chooser.fill(
+            [block for block in blocks if block not in known], relative, closely=closely
         )
-        notes = (f"{len(filled)} of {len(blocks)} blocks are interpolated, {said}",)
+        said = (
+            "of unknown error"
+            if found.error is None
+            else f"{found.error:.1%} off on measured ones left out"
+        )
+        notes = (f"{len(found.entries)} of {len(blocks)} blocks are interpolated, {said}",)
+        filled = tuple(_scaled(entry, base_s) for entry in found.entries)
         return (*entries, *filled), notes if filled else ()
 
     def closer_looks(self) -> list[Look]:
@@ -179,3 +193,12 @@ class Findings:
         half = answer.ratio.half_width
         enough = max(self._rule.precision / 2 * answer.ratio.value, _NEGLIGIBLE)
         return answer.verdict is not Verdict.OK or half > enough
+
+
+def _scaled(entry: TableEntry, factor: float) -> TableEntry:
+    return replace(
+        entry,
+        time_s=entry.time_s * factor,
+        low_s=entry.low_s * factor,
+        high_s=entry.high_s * factor,
+    )

@@ -102,6 +102,19 @@ class Look:
     ratio: float | None = None
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Filled:
+    """Blocks that were not measured.
+
+    Args:
+        entries: Their times.
+        error: Mean relative error of such times; None where it cannot be told.
+    """
+
+    entries: tuple[TableEntry, ...] = ()
+    error: float | None = None
+
+
 class Chooser(Protocol):
     """Decides which blocks of many are measured. The same answers give the same choices."""
 
@@ -117,11 +130,16 @@ class Chooser(Protocol):
             entries: Blocks that are measured, in times of the base.
         """
 
-    def fill(self, blocks: Sequence[BlockKey], entries: Sequence[TableEntry]) -> list[TableEntry]:
-        """Return entries for blocks that were not measured, in the unit of `entries`."""
+    def fill(
+        self, blocks: Sequence[BlockKey], entries: Sequence[TableEntry], *, closely: bool = True
+    ) -> Filled:
+        """Return entries for blocks that were not measured, in the unit of `entries`.
 
-    def error(self, entries: Sequence[TableEntry]) -> float | None:
-        """Return the mean relative error of such entries; None where it cannot be told."""
+        Args:
+            blocks: That were not measured.
+            entries: That were.
+            closely: Of what is known now; else what was found a few measured blocks ago will do.
+        """
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from statistics import fmean
+from statistics import median
 from typing import TYPE_CHECKING
 
 from boardfront.latency_models.table_plan import NETWORKS, LookKind
@@ -97,7 +97,8 @@ class Costs:
 
     def of(self, look: Look) -> float:
         """Return what a look is expected to take, seconds."""
-        overhead_s = fmean(self._overheads_s) if self._overheads_s else _STARTS_S
+        # The median: the first looks start a device, and some meet a busy one.
+        overhead_s = median(self._overheads_s) if self._overheads_s else _STARTS_S
         return self._spans_s(look) + overhead_s * self._subjects(look)
 
     def note(self, look: Look, took_s: float) -> None:

@@ -16,7 +16,7 @@ from boardfront.latency_models.table_active import (
     Interpolator,
 )
 from boardfront.latency_models.table_parts import EntryOrigin, TableEntry
-from boardfront.latency_models.table_plan import Chooser, Look, LookKind
+from boardfront.latency_models.table_plan import Chooser, Filled, Look, LookKind
 from boardfront.protos.errors import WrongInputError
 from boardfront.protos.records import Verdict
 
@@ -83,7 +83,7 @@ def test_it_stops_when_it_is_sure_enough() -> None:
     entries = _measured(chooser)
     assert 12 <= len(entries) < len(BLOCKS)
     left = [block for block in BLOCKS if block not in {entry.block for entry in entries}]
-    filled = some.fill(left, entries)
+    filled = some.fill(left, entries).entries
     assert [entry.block for entry in filled] == left
     assert {entry.origin for entry in filled} == {EntryOrigin.INTERPOLATED}
     assert {entry.count for entry in filled} == {0}
@@ -116,8 +116,19 @@ def test_it_looks_first_where_it_is_least_sure() -> None:
 def test_few_blocks_tell_nothing_of_others() -> None:
     chooser = ActiveChooser(Interpolator(_macs), [], ActiveRule())
     few = [_entry(block) for block in BLOCKS[:5]]
-    assert chooser.fill(BLOCKS[5:], few) == []
-    assert chooser.error(few) is None
-    error = chooser.error([_entry(block) for block in BLOCKS])
-    assert error is not None
-    assert 0 < error < 0.3
+    assert chooser.fill(BLOCKS[5:], few) == Filled()
+    known = [_entry(block) for block in BLOCKS]
+    found = chooser.fill(BLOCKS[-4:], known[:-4])
+    assert found.error is not None
+    assert 0 < found.error < 0.3
+
+
+def test_a_hasty_answer_is_that_of_a_few_blocks_ago() -> None:
+    chooser = ActiveChooser(Interpolator(_macs), [], ActiveRule(batch=4))
+    known = [_entry(block) for block in BLOCKS]
+    others = BLOCKS[20:]
+    first = chooser.fill(others, known[:16], closely=False)
+    assert chooser.fill(others, known[:19], closely=False) == first
+    assert chooser.fill(others, known[:20], closely=False) != first
+    close = chooser.fill(others, known[:19])
+    assert close == ActiveChooser(Interpolator(_macs), [], ActiveRule()).fill(others, known[:19])

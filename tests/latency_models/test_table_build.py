@@ -285,7 +285,7 @@ def test_jobs_that_are_shared_do_not_depend_on_the_budget() -> None:
         list(builder.run())
         return [(one.label, one.job_seed) for one in device.asked], len(device.jobs)
 
-    (few, few_jobs), (many, many_jobs) = jobs(90.0), jobs(None)
+    (few, few_jobs), (many, many_jobs) = jobs(60.0), jobs(None)
     assert 0 < few_jobs < many_jobs
     assert set(few) < set(many)
 
