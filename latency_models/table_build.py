@@ -36,6 +36,9 @@ if TYPE_CHECKING:
     from boardfront.latency_models.base import Measurement, Measurer
     from boardfront.latency_models.table_plan import Chain, ChainFile, ChainWriter, Look, Plan
 
+_RESERVE = 2.0
+"""Time that is kept for the blocks which are left, over what they are expected to take."""
+
 _FROM_STORE_S = 0.05
 """What was answered so fast was not measured: it says nothing of how long measuring takes."""
 
@@ -235,7 +238,14 @@ class TableBuilder:
         kept = fitted(waiting, left_s, self._costs.of) if is_known else waiting
         if not kept or (self._first is not None and left_s < self._costs.of(kept[0])):
             return []
-        return kept
+        if not is_known:
+            return kept
+        # Where time gets short, what looks take is not known well enough to leave blocks to the
+        # end: without one of them the table predicts nothing.
+        blocks = [look for look in kept if look.kind not in NETWORKS]
+        if left_s > _RESERVE * sum(self._costs.of(look) for look in blocks):
+            return kept
+        return [*blocks, *(look for look in kept if look.kind in NETWORKS)]
 
     def _expected(self, waiting: list[Look]) -> list[Look]:
         """Return the looks that will be made, as far as can be told."""
