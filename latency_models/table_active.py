@@ -2,7 +2,7 @@
 
 A Gaussian process over a block's size tells the logarithm of its time and how sure that is.
 Blocks are measured where it is least sure, until it is sure enough of the rest; those stay
-interpolated, with intervals, and are marked.
+interpolated, with intervals, and are marked. Whole networks correct what is interpolated.
 
 Source: C. E. Rasmussen and C. K. I. Williams, Gaussian Processes for Machine Learning, 2006,
     chapters 2 and 5; choosing by the largest variance: D. J. C. MacKay, Information-based
@@ -22,7 +22,7 @@ import numpy as np
 
 from boardfront.latency_models.blocks import HEAD, STEM
 from boardfront.latency_models.table_parts import EntryOrigin, TableEntry
-from boardfront.latency_models.table_plan import Filled, LookKind
+from boardfront.latency_models.table_plan import Filled, LookKind, MeasuredSum
 from boardfront.protos.errors import WrongInputError
 from boardfront.protos.records import Verdict
 
@@ -38,6 +38,10 @@ if TYPE_CHECKING:
 
 _NORMAL = 1.96
 _FOLDS = 5
+_SUM_ERROR = 0.015
+"""How far, relatively, a network is from the sum of its blocks, as a standard deviation."""
+
+_FARTHEST = 3.0
 FEWEST = 12
 """Measured blocks that a process is fitted on at least."""
 
@@ -83,7 +87,7 @@ class Interpolator:
         self._scale[self._scale == 0] = 1.0
         noise = [(one.half_width_s / _NORMAL / one.time_s) ** 2 for one in known]
         kernel = ConstantKernel(1.0) * DotProduct(1.0) + ConstantKernel(0.1) * Matern(
-            length_scale=1.0, nu=1.5
+            length_scale=np.ones(rows.shape[1]), nu=1.5
         )
         self._process = GaussianProcessRegressor(
             kernel + WhiteKernel(1e-3),
@@ -105,6 +109,15 @@ class Interpolator:
         logs, deviations = self._process.predict(rows, return_std=True)
         return np.exp(logs), np.expm1(_NORMAL * np.minimum(deviations, 3.0))
 
+    def predict_together(self, blocks: Sequence[BlockKey]) -> tuple[_Array, _Array]:
+        """Return times, shape (blocks,), and their covariance, shape (blocks, blocks)."""
+        if self._process is None:
+            raise AssertionError("fitted before it is asked")
+        rows = (self._rows(blocks) - self._middle) / self._scale
+        logs, covariance = self._process.predict(rows, return_cov=True)
+        times = np.exp(logs)
+        return times, covariance * np.outer(times, times)
+
     def _rows(self, blocks: Sequence[BlockKey]) -> _Array:
         return np.array(
             [
@@ -118,6 +131,65 @@ class Interpolator:
                 for block in blocks
             ]
         )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Guess:
+    """Blocks that were not measured, as far as they are known: normal, together.
+
+    Args:
+        blocks: Each once.
+        times: Shape (blocks,).
+        covariance: Of the times, shape (blocks, blocks).
+    """
+
+    blocks: Sequence[BlockKey]
+    times: _Array
+    covariance: _Array
+
+
+def learn_from_sums(
+    guess: Guess, entries: Sequence[TableEntry], sums: Sequence[MeasuredSum]
+) -> tuple[_Array, _Array]:
+    """Return the times and the covariance of guessed blocks, given what networks take.
+
+    A network's time is a sum of its blocks', so it says something of all of those that were not
+    measured at once: the more, the less was known of them. What was measured stays as it is.
+
+    Args:
+        guess: Before.
+        entries: Measured blocks.
+        sums: Networks; those with a block that is neither guessed nor measured say nothing.
+
+    Source: conditioning of a normal distribution on linear functions, C. M. Bishop, Pattern
+        Recognition and Machine Learning, 2006, section 2.3.3.
+    """
+    place = {block: index for index, block in enumerate(guess.blocks)}
+    measured = {one.block: one for one in entries}
+    rows, targets, noises = [], [], []
+    for one in sums:
+        if not all(block in place or block in measured for block in one.blocks):
+            continue
+        row, rest = np.zeros(len(place)), 0.0
+        noise = (one.half_width_s / _NORMAL) ** 2 + (_SUM_ERROR * one.time_s) ** 2
+        for block, count in Counter(one.blocks).items():
+            if block in place:
+                row[place[block]] = count
+            else:
+                rest += count * measured[block].time_s
+                noise += (count * measured[block].half_width_s / _NORMAL) ** 2
+        rows.append(row)
+        targets.append(one.time_s - rest)
+        noises.append(noise)
+    if not rows:
+        return guess.times, guess.covariance
+    counts = np.array(rows)
+    across = guess.covariance @ counts.T
+    gain = np.linalg.solve(counts @ across + np.diag(noises), across.T).T
+    times = guess.times + gain @ (np.array(targets) - counts @ guess.times)
+    covariance = guess.covariance - gain @ across.T
+    # The normal law stands for one of logarithms: far from the guess it is none.
+    return np.clip(times, guess.times / _FARTHEST, guess.times * _FARTHEST), covariance
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -187,7 +259,12 @@ class ActiveChooser:
         return waiting
 
     def fill(
-        self, blocks: Sequence[BlockKey], entries: Sequence[TableEntry], *, closely: bool = True
+        self,
+        blocks: Sequence[BlockKey],
+        entries: Sequence[TableEntry],
+        sums: Sequence[MeasuredSum] = (),
+        *,
+        closely: bool = True,
     ) -> Filled:
         """Return entries for blocks that were not measured; none while too few are.
 
@@ -198,14 +275,17 @@ class ActiveChooser:
         if closely or before is None or len(entries) - before.measured >= self._rule.batch:
             before = self._filled = _Filled(
                 measured=len(entries),
-                entries={one.block: one for one in self._interpolated(blocks, entries)},
+                entries={one.block: one for one in self._interpolated(blocks, entries, sums)},
                 error=self._error(entries),
             )
         found = [before.entries[block] for block in blocks if block in before.entries]
         return Filled(entries=tuple(found), error=before.error if found else None)
 
     def _interpolated(
-        self, blocks: Sequence[BlockKey], entries: Sequence[TableEntry]
+        self,
+        blocks: Sequence[BlockKey],
+        entries: Sequence[TableEntry],
+        sums: Sequence[MeasuredSum],
     ) -> list[TableEntry]:
         try:
             self._interpolator.fit(entries)
@@ -213,7 +293,12 @@ class ActiveChooser:
             return []
         if not blocks:
             return []
-        times, widths = self._interpolator.predict(blocks)
+        times, covariance = self._interpolator.predict_together(blocks)
+        times, covariance = learn_from_sums(
+            Guess(blocks=blocks, times=times, covariance=covariance), entries, sums
+        )
+        relative = np.sqrt(np.maximum(np.diag(covariance), 0.0)) / times
+        widths = np.expm1(_NORMAL * np.minimum(relative, 3.0))
         return [
             TableEntry(
                 block=block,

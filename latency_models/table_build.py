@@ -23,6 +23,7 @@ from boardfront.latency_models.table_plan import (
     LookKind,
     fitted,
     groups,
+    may_share,
     ratio_precision,
 )
 from boardfront.latency_models.table_residual import calibrate, judge_networks
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
 
     from boardfront.latency_models.base import Measurement, Measurer
     from boardfront.latency_models.table_plan import Chain, ChainFile, ChainWriter, Look, Plan
+
+_NEAR = 4
+"""Blocks that share a job are among the next ones, so many times as many as there is room for."""
 
 _RESERVE = 2.0
 """Time that is kept for the blocks which are left, over what they are expected to take."""
@@ -184,9 +188,9 @@ class TableBuilder:
                 return
             look = self._possible(fits[0])
             if self._needs_level(look):
-                group = (self.plan.level(look.against or CALL),)
+                group: tuple[Look, ...] = (self.plan.level(look.against or CALL),)
             else:
-                group = together.get(look.name, (look,))
+                group = together.get(look.name) or self._beside(look, waiting, number)
                 taken = {one.name for one in group}
                 waiting = [one for one in waiting if one.name not in taken]
             began_s = self._clock()
@@ -219,11 +223,20 @@ class TableBuilder:
             return {}
         # Which of many blocks are measured is known only when their turn comes.
         fixed = [one for one in looks if one.kind in NETWORKS or self.plan.chooser is None]
-        return {
-            look.name: group
-            for group in groups(fixed, self.plan.base.chain, self.rule.together)
-            for look in group
-        }
+        return {look.name: group for group in groups(fixed, self.rule.together) for look in group}
+
+    def _beside(self, look: Look, waiting: list[Look], number: int) -> tuple[Look, ...]:
+        """Return a chosen block with those that were chosen next and share its job.
+
+        The same answers give the same choices and so the same jobs.
+        """
+        shares = number == 0 and isinstance(self._measurer, TogetherMeasurer) and may_share(look)
+        if not shares or self.plan.chooser is None:
+            return (look,)
+        blocks = [one for one in waiting if one.kind is LookKind.ENTRY]
+        near = blocks[: self.rule.together * _NEAR]
+        alike = [one for one in near if one.against == look.against and one.name != look.name]
+        return (look, *alike[: self.rule.together - 1])
 
     def _entries_found(self) -> int:
         return sum(one.look.block is not None for one in self.found.answers.values())

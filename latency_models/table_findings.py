@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from boardfront.latency_models.table_answers import Answer, Span, added_by
 from boardfront.latency_models.table_parts import NetworkRole, NetworkTime, TableEntry
-from boardfront.latency_models.table_plan import NETWORKS, LookKind
+from boardfront.latency_models.table_plan import CALL, NETWORKS, LookKind, MeasuredSum
 from boardfront.protos.records import Verdict
 
 if TYPE_CHECKING:
@@ -145,7 +145,10 @@ class Findings:
         blocks = [look.block for look in self._plan.entries if look.block is not None]
         blocks += self._plan.impossible
         found = chooser.fill(
-            [block for block in blocks if block not in known], relative, closely=closely
+            [block for block in blocks if block not in known],
+            relative,
+            self._sums(),
+            closely=closely,
         )
         said = (
             "of unknown error"
@@ -155,6 +158,20 @@ class Findings:
         notes = (f"{len(found.entries)} of {len(blocks)} blocks are interpolated, {said}",)
         filled = tuple(_scaled(entry, base_s) for entry in found.entries)
         return (*entries, *filled), notes if filled else ()
+
+    def _sums(self) -> list[MeasuredSum]:
+        """Return the whole networks to learn from, in times of the base."""
+        call = self.level(CALL)
+        fixed = call.value if call else 0.0
+        return [
+            MeasuredSum(
+                blocks=one.decomposition.blocks,
+                time_s=one.time_s - fixed,
+                half_width_s=(one.high_s - one.low_s) / 2,
+            )
+            for one in self.network_times(1.0)
+            if one.role is NetworkRole.CALIBRATION
+        ]
 
     def closer_looks(self) -> list[Look]:
         """Return what is not yet known closely enough, the most important first."""

@@ -103,6 +103,21 @@ class Look:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class MeasuredSum:
+    """A whole network to learn from: what its blocks take together.
+
+    Args:
+        blocks: Of the network.
+        time_s: Their time, without that of the call, in the unit of the entries.
+        half_width_s: Of its 95 % interval.
+    """
+
+    blocks: Chain
+    time_s: float
+    half_width_s: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Filled:
     """Blocks that were not measured.
 
@@ -131,13 +146,19 @@ class Chooser(Protocol):
         """
 
     def fill(
-        self, blocks: Sequence[BlockKey], entries: Sequence[TableEntry], *, closely: bool = True
+        self,
+        blocks: Sequence[BlockKey],
+        entries: Sequence[TableEntry],
+        sums: Sequence[MeasuredSum] = (),
+        *,
+        closely: bool = True,
     ) -> Filled:
         """Return entries for blocks that were not measured, in the unit of `entries`.
 
         Args:
             blocks: That were not measured.
             entries: That were.
+            sums: Whole networks to learn from.
             closely: Of what is known now; else what was found a few measured blocks ago will do.
         """
 
@@ -415,32 +436,32 @@ def spread(many: Sequence[Look], among: Sequence[Look]) -> list[Look]:
     return [look for *_, look in sorted(placed, key=lambda item: item[:3])]
 
 
-def groups(looks: Sequence[Look], base: Chain, most: int) -> list[tuple[Look, ...]]:
-    """Return which looks of a first round share a job: whole networks, and blocks in the base.
+def groups(looks: Sequence[Look], most: int) -> list[tuple[Look, ...]]:
+    """Return which looks of a first round share a job.
 
-    Only what is alternated with the base goes together, and only looks that are asked for equally
-    closely. A network and its repeat never do.
+    Only what is alternated with the same chain goes together, and only looks that are asked for
+    equally closely. A network and its repeat never do.
 
     Args:
         looks: Of the first round, in order.
-        base: What they are alternated with.
         most: Looks of one job.
     """
-    kinds: dict[str, list[Look]] = {}
+    alike: dict[tuple[LookKind, Chain], list[Look]] = {}
     for look in looks:
-        if look.against != base:
-            continue
-        if look.kind is LookKind.REPEAT:
-            kinds.setdefault("repeats", []).append(look)
-        elif look.kind in NETWORKS:
-            kinds.setdefault("networks", []).append(look)
-        elif look.kind is LookKind.ENTRY and not look.is_whole:
-            kinds.setdefault("blocks", []).append(look)
+        if look.against is not None and may_share(look):
+            kind = LookKind.HELD_OUT if look.kind is LookKind.CALIBRATION else look.kind
+            alike.setdefault((kind, look.against), []).append(look)
     return [
         tuple(kind[index : index + most])
-        for kind in kinds.values()
+        for kind in alike.values()
         for index in range(0, len(kind), most)
     ]
+
+
+def may_share(look: Look) -> bool:
+    """Return whether a look of the first round may be in a job with others."""
+    is_block = look.kind is LookKind.ENTRY and not look.is_whole
+    return bool(look.against) and (look.kind in NETWORKS or is_block)
 
 
 def fitted(

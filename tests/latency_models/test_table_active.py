@@ -13,10 +13,12 @@ from boardfront.latency_models.table_active import (
     FEWEST,
     ActiveChooser,
     ActiveRule,
+    Guess,
     Interpolator,
+    learn_from_sums,
 )
 from boardfront.latency_models.table_parts import EntryOrigin, TableEntry
-from boardfront.latency_models.table_plan import Chooser, Filled, Look, LookKind
+from boardfront.latency_models.table_plan import Chooser, Filled, Look, LookKind, MeasuredSum
 from boardfront.protos.errors import WrongInputError
 from boardfront.protos.records import Verdict
 
@@ -132,3 +134,46 @@ def test_a_hasty_answer_is_that_of_a_few_blocks_ago() -> None:
     assert chooser.fill(others, known[:20], closely=False) != first
     close = chooser.fill(others, known[:19])
     assert close == ActiveChooser(Interpolator(_macs), [], ActiveRule()).fill(others, known[:19])
+
+
+def test_networks_correct_what_was_guessed() -> None:
+    one, other, measured = BLOCKS[:3]
+    guess = Guess(
+        blocks=(one, other),
+        times=np.array([1.0, 1.0]),
+        covariance=np.diag([0.2**2, 0.02**2]),
+    )
+    entry = replace(_entry(measured), time_s=5.0, low_s=5.0, high_s=5.0)
+    sums = [
+        MeasuredSum(blocks=(one, one, other, measured), time_s=8.4, half_width_s=0.01),
+        MeasuredSum(blocks=(one, BLOCKS[3]), time_s=100.0, half_width_s=0.01),
+    ]
+    times, covariance = learn_from_sums(guess, [entry], sums)
+    # The one of which less was known takes nearly all of it; what nobody knows says nothing.
+    assert times == pytest.approx([1.2, 1.0], abs=0.03)
+    assert 1.0 < times[1] < times[0]
+    assert covariance[0, 0] < 0.08**2
+    assert covariance[0, 1] < 0
+    assert np.linalg.eigvalsh(covariance).min() > 0
+    same, _ = learn_from_sums(guess, [entry], ())
+    assert same == pytest.approx(guess.times)
+    far = replace(sums[0], time_s=1000.0)
+    assert learn_from_sums(guess, [entry], [far])[0].max() <= 3.0
+
+
+def test_interpolated_blocks_are_better_for_networks() -> None:
+    known = [_entry(block) for block in BLOCKS if block.resolution < 56][:14]
+    left = [block for block in BLOCKS if block not in {entry.block for entry in known}]
+    rng = np.random.default_rng(1)
+    sums = []
+    for _ in range(30):
+        blocks = tuple(BLOCKS[index] for index in rng.integers(len(BLOCKS), size=8))
+        time_s = sum(_time_s(block) for block in blocks)
+        sums.append(MeasuredSum(blocks=blocks, time_s=time_s, half_width_s=0.01 * time_s))
+
+    def off(given: list[MeasuredSum]) -> float:
+        chooser = ActiveChooser(Interpolator(_macs), [], ActiveRule())
+        entries = chooser.fill(left, known, given).entries
+        return float(np.mean([abs(one.time_s / _time_s(one.block) - 1) for one in entries]))
+
+    assert off(sums) < 0.8 * off([])
