@@ -42,6 +42,8 @@ _SUM_ERROR = 0.015
 """How far, relatively, a network is from the sum of its blocks, as a standard deviation."""
 
 _FARTHEST = 3.0
+_HASTY_BATCHES = 4
+"""Batches of measured blocks after which what is interpolated meanwhile is renewed."""
 FEWEST = 12
 """Measured blocks that a process is fitted on at least."""
 
@@ -272,11 +274,12 @@ class ActiveChooser:
         """
         blocks = [block for block in blocks if block.kind not in {STEM, HEAD}]
         before = self._filled
-        if closely or before is None or len(entries) - before.measured >= self._rule.batch:
+        hasty = _HASTY_BATCHES * self._rule.batch
+        if closely or before is None or len(entries) - before.measured >= hasty:
             before = self._filled = _Filled(
                 measured=len(entries),
                 entries={one.block: one for one in self._interpolated(blocks, entries, sums)},
-                error=self._error(entries),
+                error=self._error(entries) if closely else None,
             )
         found = [before.entries[block] for block in blocks if block in before.entries]
         return Filled(entries=tuple(found), error=before.error if found else None)

@@ -126,7 +126,7 @@ def test_few_blocks_tell_nothing_of_others() -> None:
 
 
 def test_a_hasty_answer_is_that_of_a_few_blocks_ago() -> None:
-    chooser = ActiveChooser(Interpolator(_macs), [], ActiveRule(batch=4))
+    chooser = ActiveChooser(Interpolator(_macs), [], ActiveRule(batch=1))
     known = [_entry(block) for block in BLOCKS]
     others = BLOCKS[20:]
     first = chooser.fill(others, known[:16], closely=False)
