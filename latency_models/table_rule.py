@@ -94,15 +94,19 @@ class Costs:
     def __init__(self, rule: BuildRule) -> None:
         self._rule = rule
         self._overheads_s: list[float] = []
+        self._is_first = True
 
     def of(self, look: Look) -> float:
         """Return what a look is expected to take, seconds."""
-        # The median: the first looks start a device, and some meet a busy one.
+        # The median: some meet a busy device.
         overhead_s = median(self._overheads_s) if self._overheads_s else _STARTS_S
         return self._spans_s(look) + overhead_s * self._subjects(look)
 
     def note(self, look: Look, took_s: float) -> None:
-        """Learn from a look."""
+        """Learn from a look, but not from the first: it may have waited for the device."""
+        if self._is_first:
+            self._is_first = False
+            return
         rest_s = max(0.0, took_s - self._spans_s(look))
         self._overheads_s.append(rest_s / self._subjects(look))
 
