@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 PROTOS := .venv-protos
 
-.PHONY: quickstart test unit lint types contracts protos protos-check check clean
+.PHONY: quickstart test unit lint types contracts docs protos protos-check check clean
 
 quickstart: $(VENV)/.host  ## train a supernet, search it, measure, ship a front
 	$(BIN)/boardfront search examples/quickstart.toml
@@ -26,13 +26,16 @@ types: $(VENV)/.dev
 contracts: $(VENV)/.dev
 	$(BIN)/lint-imports
 
+docs: $(VENV)/.docs  ## the documentation as a site in build/site; a warning is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 protos: $(PROTOS)/.installed  ## generate the code of agent.proto
 	$(PROTOS)/bin/python protos/generate.py
 
 protos-check: $(PROTOS)/.installed
 	$(PROTOS)/bin/python protos/generate.py --check
 
-check: lint types contracts protos-check test  ## what CI runs
+check: lint types contracts protos-check docs test  ## what CI runs
 
 clean:
 	rm -rf $(VENV) $(PROTOS) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
@@ -47,6 +50,10 @@ $(VENV)/.host: pyproject.toml constraints.txt | $(VENV)/bin/python
 $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(PIP) --editable '.[host,onnxruntime,tvm,dev]'
 	@touch $@ $(VENV)/.host
+
+$(VENV)/.docs: $(VENV)/.dev
+	$(PIP) --editable '.[host,onnxruntime,tvm,dev,docs]'
+	@touch $@
 
 # The generator stays old: its code runs on its own protobuf and grpcio and on all newer ones.
 $(PROTOS)/.installed:

@@ -16,6 +16,7 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 from boardfront.device_agent import job_rules, protections, stored_job, sysfs
+from boardfront.device_agent.activity import Activity
 from boardfront.device_agent.admission import QueueLimits
 from boardfront.device_agent.journal import AcknowledgedIds, JobFolder, read_all
 from boardfront.device_agent.process import WorkerCancelledError
@@ -93,6 +94,8 @@ class JobQueue:
         self._entries: OrderedDict[str, StoredJob] = OrderedDict()
         self._acknowledged = AcknowledgedIds(folder)
         self._changed = threading.Condition()
+        self.activity = Activity()
+        """What runs, and what came of what ran."""
         self._running: StoredJob | None = None
         self._newest_ns = 0
         self._stopping = False
@@ -353,11 +356,13 @@ class JobQueue:
                 if entry is None:
                     continue
                 self._running = entry
+                self.activity.begin(entry.job)
                 entry.state = JobState.RUNNING
             try:
                 self._run(entry)
             finally:
                 self._running = None
+                self.activity.end()
                 self._spares.end_unwanted()
 
     def _workers_of_next(self) -> int:
@@ -436,6 +441,7 @@ class JobQueue:
     def _append(self, entry: StoredJob, subject_id: str, body: EventBody) -> None:
         with self._changed:
             entry.append(subject_id, body)
+            self.activity.hear(entry.job, subject_id, body)
             self._changed.notify_all()
 
 

@@ -262,12 +262,22 @@ class Service(agent_pb2_grpc.AgentServicer):
         period_s = min(max(_MIN_TELEMETRY_PERIOD_S, request.period_s), _MAX_TELEMETRY_PERIOD_S)
         with contextlib.closing(telemetry.Watcher(self._agent.root)) as watcher:
             while not gone.is_set():
-                sample = watcher.sample(
-                    running_job_id=self._agent.jobs.running_job_id,
-                    queued_jobs=self._agent.jobs.queued,
-                )
-                yield codec.to_message(sample)
+                yield codec.to_message(self._sample(watcher))
                 gone.wait(period_s)
+
+    def _sample(self, watcher: telemetry.Watcher) -> records.TelemetrySample:
+        """Read the device's state, and what its queue and its lease are."""
+        jobs = self._agent.jobs
+        running = jobs.activity.running()
+        sample = watcher.sample(
+            running_job_id=None if running is None else running.job_id, queued_jobs=jobs.queued
+        )
+        return dataclasses.replace(
+            sample,
+            running=running,
+            counts=jobs.activity.counts(),
+            lease=self._agent.show_lease(),
+        )
 
 
 def start_server(

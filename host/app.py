@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from boardfront.host import complete
 from boardfront.host.app_device import device_app
 from boardfront.host.app_options import (  # noqa: TC001 - typer reads annotations
     Device,
@@ -21,9 +22,9 @@ from boardfront.host.app_view import register as register_views
 from boardfront.host.paths import default_fleet, default_store
 
 app = typer.Typer(
-    help="Find the networks that are Pareto-optimal on the boards you own. "
-    "Errors are one line; --debug adds the traceback.",
-    epilog="Example: boardfront search examples/quickstart.toml",
+    # Kept short: all of --help fits 24 lines, and a test says so.
+    help="\b\nFind the networks that are Pareto-optimal on the boards you own.\n"
+    "Example: boardfront search examples/quickstart.toml; --debug adds tracebacks.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -38,7 +39,6 @@ app.add_typer(_space, name="space")
 app.add_typer(device_app, name="device")
 app.add_typer(store_app, name="store")
 app.add_typer(table_app, name="table")
-register_views(app)
 
 _Runs = Annotated[Path, typer.Option("--runs", metavar="FOLDER", help="Where runs are kept.")]
 
@@ -56,7 +56,13 @@ _Options = Annotated[
     ),
 ]
 _Space = Annotated[
-    str, typer.Option("--space", metavar="SPACE", help="Take encodings of this space.")
+    str,
+    typer.Option(
+        "--space",
+        metavar="SPACE",
+        help="Take encodings of this space.",
+        autocompletion=complete.spaces,
+    ),
 ]
 _Settings = Annotated[
     list[str] | None,
@@ -68,6 +74,7 @@ _TaskOption = Annotated[
         "--task",
         metavar="inference|training-step|training-step-graph",
         help="What to time: a forward call, or a step of training.",
+        autocompletion=complete.tasks,
     ),
 ]
 _Frozen = Annotated[
@@ -125,7 +132,9 @@ def _measure(
     task: _TaskOption = "inference",
     frozen_stages: _Frozen = 0,
     device: Device = "local",
-    backend: Annotated[str, typer.Option(help="What executes the network.")] = "onnxruntime",
+    backend: Annotated[
+        str, typer.Option(help="What executes the network.", autocompletion=complete.backends)
+    ] = "onnxruntime",
     batch: Annotated[int, typer.Option(min=1, help="Batch of a dynamic first dimension.")] = 1,
     shape: _Shape = None,
     option: _Options = None,
@@ -164,7 +173,7 @@ def _measure(
     fleet: FleetFile = None,
     priority: Priority = 0,
 ) -> int:
-    """Measure a network on a device: an ONNX file, or an architecture of a space."""
+    """Time a network on a device: an ONNX file, or a space's encoding."""
     from boardfront.host.commands import arguments, measure
     from boardfront.host.models import parse_option
 
@@ -211,8 +220,12 @@ def _compare(
     task: _TaskOption = "inference",
     frozen_stages: _Frozen = 0,
     device: Device = "local",
-    backend: Annotated[str, typer.Option(help="What executes A, and B too.")] = "onnxruntime",
-    backend_b: Annotated[str, typer.Option(help="What executes B.")] = "",
+    backend: Annotated[
+        str, typer.Option(help="What executes A, and B too.", autocompletion=complete.backends)
+    ] = "onnxruntime",
+    backend_b: Annotated[
+        str, typer.Option(help="What executes B.", autocompletion=complete.backends)
+    ] = "",
     batch: Annotated[int, typer.Option(min=1, help="Batch of A, and of B too.")] = 1,
     batch_b: Annotated[int | None, typer.Option(min=1, help="Batch of B.")] = None,
     shape: _Shape = None,
@@ -232,7 +245,7 @@ def _compare(
     fleet: FleetFile = None,
     priority: Priority = 0,
 ) -> int:
-    """Say which of two is faster: both in one job, run by run in turn."""
+    """Say which of two is faster: one job, run by run in turn."""
     from boardfront.host.commands import arguments, compare
     from boardfront.host.commands.space import parse_settings
     from boardfront.host.models import parse_option
@@ -287,6 +300,7 @@ def _devices(
         list[str] | None,
         typer.Option(
             metavar="NAME|TAGS|HOST:PORT|local",
+            autocompletion=complete.devices,
             help="Device to ask; repeatable (default: this machine and all of the fleet file).",
         ),
     ] = None,
@@ -294,12 +308,18 @@ def _devices(
         float,
         typer.Option("--within", min=0.1, metavar="SECONDS", help="Longest wait for answers."),
     ] = 30.0,
+    watch: Annotated[
+        bool,
+        typer.Option("--watch", help="Follow them: a screen, or a line a change in a pipe."),
+    ] = False,
     as_json: Json = False,
     fleet: FleetFile = None,
 ) -> int:
-    """Show devices: what they are, their backends, who holds them; 1 if one is away."""
+    """Show devices: what, where, held by whom; 1 if one is away."""
     from boardfront.host.commands import devices
 
+    if watch:
+        return devices.watch(device or (), fleet or default_fleet(), as_json=as_json)
     return devices.run(device or (), fleet or default_fleet(), within_s=within, as_json=as_json)
 
 
@@ -311,15 +331,32 @@ def _search(
     *,
     resume: Annotated[
         str | None,
-        typer.Option(metavar="RUN|latest", help="Go on with a run: its folder or its name."),
+        typer.Option(
+            metavar="RUN|latest",
+            help="Go on with a run: its folder or its name.",
+            autocompletion=complete.runs,
+        ),
     ] = None,
     runs: _Runs = Path("runs"),
+    live: Annotated[
+        bool,
+        typer.Option("--live", help="Show it on a screen; q leaves the screen, not the run."),
+    ] = False,
+    tensorboard: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Tell TensorBoard too, by event files in here."),
+    ] = None,
+    mlflow: Annotated[
+        str,
+        typer.Option(metavar="URI", help="Tell MLflow too: a server, sqlite:///FILE or a folder."),
+    ] = "",
     as_json: Json = False,
     store: Store = None,
     priority: Priority = 0,
 ) -> int:
     """Train a supernet, search it, and ship the front measured whole."""
     from boardfront.host.commands import search
+    from boardfront.host.tracking.sink import TrackingChoice
 
     return search.run(
         search.SearchArguments(
@@ -329,6 +366,8 @@ def _search(
             as_json=as_json,
             store=store or default_store(),
             priority=priority,
+            tracking=TrackingChoice(tensorboard=tensorboard, mlflow=mlflow),
+            live=live,
         )
     )
 
@@ -339,6 +378,9 @@ def _runs(*, runs: _Runs = Path("runs"), as_json: Json = False) -> int:
     from boardfront.host.commands import runs as command
 
     return command.run(runs, as_json=as_json)
+
+
+register_views(app)
 
 
 @_space.command("list", epilog="Example: boardfront space list --json")
@@ -353,7 +395,10 @@ def _space_list(*, as_json: Json = False) -> int:
     "show", epilog="Example: boardfront space show spos 3357-x7x3-33573x57-5xx3 --json"
 )
 def _space_show(
-    space: Annotated[str, typer.Argument(metavar="SPACE", help="Name of the space.")],
+    space: Annotated[
+        str,
+        typer.Argument(metavar="SPACE", help="Name of the space.", autocompletion=complete.spaces),
+    ],
     encoding: Annotated[str, typer.Argument(metavar="ENCODING", help="The architecture.")],
     *,
     setting: Annotated[

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from boardfront.host import complete
 from boardfront.host.app_options import (  # noqa: TC001 - typer reads annotations
     FleetFile,
     Json,
@@ -15,7 +16,7 @@ from boardfront.host.app_options import (  # noqa: TC001 - typer reads annotatio
 from boardfront.host.paths import default_fleet, default_store
 
 device_app = typer.Typer(
-    help="The boards of your fleet: take them in, share them, look whether they are well.",
+    help="Your boards: take them in, share them, look if they are well.",
     epilog="Example: boardfront device add 192.168.1.20:50051 --token TOKEN --name rock5b",
     no_args_is_help=True,
     rich_markup_mode=None,
@@ -26,7 +27,11 @@ _Within = Annotated[
 ]
 _Target = Annotated[
     str,
-    typer.Argument(metavar="NAME|HOST:PORT|local", help="The board: its name, or its address."),
+    typer.Argument(
+        metavar="NAME|HOST:PORT|local",
+        help="The board: its name, or its address.",
+        autocompletion=complete.devices,
+    ),
 ]
 
 
@@ -62,7 +67,7 @@ def _add(
     as_json: Json = False,
     fleet: FleetFile = None,
 ) -> int:
-    """Take a board into the fleet file; with a token, enrol it and speak TLS from then on."""
+    """Take a board into the fleet file; with a token, enrol it (TLS)."""
     from boardfront.host.commands import device_add
     from boardfront.host.fleet.fleet_file import parse_tag
 
@@ -81,7 +86,7 @@ def _add(
 
 @device_app.command("list", epilog="Example: boardfront device list --json")
 def _list(*, as_json: Json = False, fleet: FleetFile = None) -> int:
-    """List the fleet file's boards; asks none of them: `boardfront devices` does."""
+    """List the boards of the fleet file without asking them."""
     from boardfront.host.commands import device_list
 
     return device_list.run(fleet or default_fleet(), as_json=as_json)
@@ -89,7 +94,7 @@ def _list(*, as_json: Json = False, fleet: FleetFile = None) -> int:
 
 @device_app.command("show", epilog="Example: boardfront device show rock5b")
 def _show(device: _Target, *, as_json: Json = False, fleet: FleetFile = None) -> int:
-    """Show all that is known of a board: what the file says, and what it says itself."""
+    """Show all that the fleet file and a board itself say of it."""
     from boardfront.host.commands import device_show
 
     return device_show.run(device, fleet or default_fleet(), as_json=as_json)
@@ -97,7 +102,14 @@ def _show(device: _Target, *, as_json: Json = False, fleet: FleetFile = None) ->
 
 @device_app.command("remove", epilog="Example: boardfront device remove rock5b")
 def _remove(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="The board in the fleet file.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME",
+            help="The board in the fleet file.",
+            autocompletion=complete.boards,
+        ),
+    ],
     *,
     as_json: Json = False,
     fleet: FleetFile = None,
@@ -132,7 +144,7 @@ def _verify(
     store: Store = None,
     fleet: FleetFile = None,
 ) -> int:
-    """Measure again a sample of what the store holds; 0 if all agree within 2 %, else 1."""
+    """Measure a sample of the store again; 1 if one is off by 2 %."""
     from boardfront.host.commands import device as command
 
     return command.run_verify(
@@ -158,13 +170,17 @@ def _doctor(
         ),
     ] = True,
     backend: Annotated[
-        str, typer.Option(help="What times it (default: onnxruntime, or another that measures).")
+        str,
+        typer.Option(
+            help="What times it (default: onnxruntime, or another that measures).",
+            autocompletion=complete.backends,
+        ),
     ] = "",
     as_json: Json = False,
     store: Store = None,
     fleet: FleetFile = None,
 ) -> int:
-    """Check from afar what would bend a board's numbers; 1 if there is a problem, else 0."""
+    """Check what would bend a board's numbers; 1 if there is any."""
     from boardfront.host.commands import device_doctor
 
     return device_doctor.run(
@@ -182,7 +198,10 @@ def _doctor(
 @device_app.command("rotate", epilog="Example: boardfront device rotate --all")
 def _rotate(
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="NAME", help="Boards in the fleet file.")
+        list[str] | None,
+        typer.Argument(
+            metavar="NAME", help="Boards in the fleet file.", autocompletion=complete.boards
+        ),
     ] = None,
     *,
     every: Annotated[bool, typer.Option("--all", help="All enrolled boards.")] = False,
@@ -213,7 +232,7 @@ def _revoke(
     as_json: Json = False,
     fleet: FleetFile = None,
 ) -> int:
-    """Refuse somebody's certificates: every board is told; 1 if one could not be."""
+    """Refuse somebody's certificates; 1 if a board was not told."""
     from boardfront.host.commands import device_certificates
 
     return device_certificates.run_revoke(who, fleet or default_fleet(), as_json=as_json)
@@ -254,7 +273,7 @@ def _join(
     as_json: Json = False,
     fleet: FleetFile = None,
 ) -> int:
-    """Use an invitation: its certificate, and its boards into the fleet file."""
+    """Use an invitation: its certificate and its boards."""
     from boardfront.host.commands import device_share
 
     return device_share.run_join(invitation, fleet or default_fleet(), as_json=as_json)

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from boardfront.host import complete
+
 Priority = Annotated[
     int,
     typer.Option("--priority", metavar="N", help="Higher is served first where others wait too."),
@@ -34,6 +36,7 @@ Device = Annotated[
     typer.Option(
         "--device",
         metavar="NAME|TAGS|HOST:PORT|local",
+        autocompletion=complete.devices,
         help="The agent that measures: a name or tags (soc=rk3588,room=lab: the first free board "
         "of them) of the fleet file, an address, or this machine's own.",
     ),

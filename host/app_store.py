@@ -11,7 +11,7 @@ from boardfront.host.app_options import Json, Store  # noqa: TC001 - typer reads
 from boardfront.host.paths import default_store
 
 store_app = typer.Typer(
-    help="What was measured: look at it, take it elsewhere, bring it together.",
+    help="What was measured: look at it, export it, merge it.",
     epilog="Example: boardfront store export measurements.csv",
     no_args_is_help=True,
     rich_markup_mode=None,
@@ -22,7 +22,7 @@ store_app = typer.Typer(
     "info", epilog="Example: boardfront store info --store postgresql://nas@lab/boardfront"
 )
 def _info(*, as_json: Json = False, store: Store = None) -> int:
-    """Show what a store holds: measurements, devices, backends, quarantines."""
+    """Show what a store holds: measurements, devices, backends."""
     from boardfront.host.commands import store as command
 
     return command.run_info(store or default_store(), as_json=as_json)
@@ -44,7 +44,7 @@ def _export(
     as_json: Json = False,
     store: Store = None,
 ) -> int:
-    """Write all measurements to a file, with units and quarantines; nothing is rounded."""
+    """Write all measurements to a file; nothing is rounded."""
     from boardfront.host.commands import store as command
 
     return command.run_export(store or default_store(), file, overwrite=overwrite, as_json=as_json)
@@ -60,7 +60,7 @@ def _import(
     as_json: Json = False,
     store: Store = None,
 ) -> int:
-    """Take files' measurements in, each once; 1 if one differs from what is there."""
+    """Take files' measurements in, each once; 1 if some differ."""
     from boardfront.host.commands import store as command
 
     return command.run_import(store or default_store(), files, as_json=as_json)
@@ -77,7 +77,7 @@ def _merge(
     as_json: Json = False,
     store: Store = None,
 ) -> int:
-    """Take other stores' measurements into this one; they keep theirs."""
+    """Take other stores' measurements in; they keep theirs."""
     from boardfront.host.commands import store as command
 
     return command.run_merge(store or default_store(), sources, as_json=as_json)

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from boardfront.host import complete
 from boardfront.host.app_options import (  # noqa: TC001 - typer reads annotations
     Device,
     FleetFile,
@@ -68,7 +69,12 @@ _Duration = Annotated[
 )
 def _build(
     *,
-    space: Annotated[str, typer.Option("--space", metavar="SPACE", help="Whose blocks.")],
+    space: Annotated[
+        str,
+        typer.Option(
+            "--space", metavar="SPACE", help="Whose blocks.", autocompletion=complete.spaces
+        ),
+    ],
     output: _Output,
     setting: Annotated[
         list[str] | None,
@@ -80,7 +86,9 @@ def _build(
         int | None, typer.Option(min=1, metavar="PIXELS", help="As --set resolution=PIXELS.")
     ] = None,
     device: Device = "local",
-    backend: Annotated[str, typer.Option(help="What executes the networks.")] = "onnxruntime",
+    backend: Annotated[
+        str, typer.Option(help="What executes the networks.", autocompletion=complete.backends)
+    ] = "onnxruntime",
     option: _Options = None,
     cpus: _Cpus = "",
     task: Annotated[
@@ -89,6 +97,7 @@ def _build(
             "--task",
             metavar="inference|training-step|training-step-graph",
             help="What to time: a forward call, or a step of training.",
+            autocompletion=complete.tasks,
         ),
     ] = "inference",
     batch: Annotated[int, typer.Option(min=1, help="Images at once.")] = 1,
@@ -141,7 +150,7 @@ def _build(
     fleet: FleetFile = None,
     priority: Priority = 0,
 ) -> int:
-    """Measure a space's blocks inside networks, and whole networks to judge the table by."""
+    """Measure a space's blocks, and whole networks to judge them by."""
     from boardfront.host.commands import table_build as command
     from boardfront.host.commands.space import parse_settings
     from boardfront.host.models import parse_option
@@ -183,6 +192,101 @@ def _build(
     )
 
 
+@table_app.command(
+    "transfer",
+    epilog="Example: boardfront table transfer spos-pi5.json --device rock5b -o spos-rock5b.json. "
+    "Called again it goes on where it was.",
+)
+def _transfer(
+    source: Annotated[
+        Path, typer.Argument(metavar="SOURCE.json", help="Another device's table of the space.")
+    ],
+    *,
+    output: _Output,
+    device: Device = "local",
+    backend: Annotated[
+        str,
+        typer.Option(
+            help="What executes the networks (default: the source's).",
+            autocompletion=complete.backends,
+        ),
+    ] = "",
+    option: _Options = None,
+    cpus: _Cpus = "",
+    task: Annotated[
+        str,
+        typer.Option(
+            "--task",
+            metavar="inference|training-step|training-step-graph",
+            help="What to time (default: the source's task).",
+            autocompletion=complete.tasks,
+        ),
+    ] = "",
+    batch: Annotated[
+        int | None, typer.Option(min=1, help="Images at once (default: the source's).")
+    ] = None,
+    samples: Annotated[
+        int, typer.Option(min=3, help="Whole networks to measure and to fit on.")
+    ] = 12,
+    held_out: Annotated[
+        int, typer.Option(min=0, help="Whole networks to judge by, drawn at random.")
+    ] = 8,
+    repeats: Annotated[
+        int, typer.Option(min=0, help="How many of these are measured again: the noise floor.")
+    ] = 3,
+    budget: Annotated[
+        str,
+        typer.Option("--budget", metavar="20m", help="Stop after so long; what fits is planned."),
+    ] = "",
+    duration: _Duration = 2.0,
+    seed: Annotated[int, typer.Option(help="Draws the whole networks.")] = 0,
+    start_below: Annotated[
+        float | None,
+        typer.Option(metavar="DEGREES_C", help="Wait until the device is no hotter than this."),
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Begin anew and measure all of it again.")
+    ] = False,
+    force: _Force = False,
+    as_json: Json = False,
+    store: Store = None,
+    fleet: FleetFile = None,
+    priority: Priority = 0,
+) -> int:
+    """Make a table from another device's and a few whole networks."""
+    from boardfront.host.commands import table_transfer as command
+    from boardfront.host.commands.table_build import Where, parse_duration, quick
+    from boardfront.host.models import parse_option
+    from boardfront.latency_models.table_rule import BuildRule
+
+    return command.run(
+        command.TransferArguments(
+            source=source,
+            where=Where(
+                device=device,
+                backend=backend,
+                options=dict(parse_option(text) for text in option or ()),
+                cpus=cpus,
+                start_below_c=start_below,
+                store=store or default_store(),
+                fleet=fleet or default_fleet(),
+                priority=priority,
+            ),
+            output=output,
+            rule=replace(quick(BuildRule(), duration), budget_s=parse_duration(budget)),
+            samples=samples,
+            held_out=held_out,
+            repeats=repeats,
+            seed=seed,
+            task=task,
+            batch=batch,
+            overwrite=overwrite,
+            force=force,
+            as_json=as_json,
+        )
+    )
+
+
 @table_app.command("show", epilog="Example: boardfront table show spos-pi5.json")
 def _show(
     file: _File,
@@ -192,7 +296,7 @@ def _show(
     ] = True,
     as_json: Json = False,
 ) -> int:
-    """Show a table: how good it is, the fixed part, a heat map of its blocks."""
+    """Show a table: how good it is, and a heat map of its blocks."""
     from boardfront.host.commands import table_show as command
 
     return command.run(file, networks=networks, as_json=as_json)
@@ -220,7 +324,7 @@ def _verify(
     fleet: FleetFile = None,
     priority: Priority = 0,
 ) -> int:
-    """Measure some of a table again and say whether it still holds; 1 if it does not."""
+    """Measure some of a table again; 1 if it holds no more."""
     from boardfront.host.commands import table_verify as command
     from boardfront.host.commands.table_build import Where, quick
     from boardfront.latency_models.table_rule import BuildRule

@@ -34,11 +34,17 @@ def main(arguments: Sequence[str] | None = None) -> int:  # noqa: PLR0911 - one 
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         from boardfront.host.app import app
+        from boardfront.host.app_needed import needed_group
 
-        answer = app(args=given, prog_name="boardfront", standalone_mode=False)
+        group = needed_group(app, given)
+        answer = group.main(args=given, prog_name="boardfront", standalone_mode=False)
     except BoardfrontError as error:
         return _fail(str(error), error.exit_code, debug=debug)
     except typer.TyperException as error:
+        if error.format_message().startswith("Usage:"):
+            # A group was named without its command: its help is the answer.
+            sys.stderr.write(f"{error.format_message()}\n")
+            return error.exit_code
         hint = "see boardfront --help, or --help after a command"
         return _fail(f"{error.format_message()} ({hint})", error.exit_code, debug=debug)
     except ModuleNotFoundError as error:

@@ -17,6 +17,7 @@ from boardfront.host.experiment import (
     SearchSettings,
     SpaceChoice,
     SupernetSettings,
+    TableChoice,
     TargetSettings,
     TrainingSettings,
 )
@@ -57,6 +58,23 @@ def load_experiment(path: str | Path) -> Experiment:
     return parse_experiment(text, file=str(path))
 
 
+def recall_experiment(text: str, *, file: str) -> Experiment:
+    """Read the experiment of a run that began, whatever devices this machine knows.
+
+    It was checked when the run began; only its form is checked here, and nothing heavy is loaded.
+
+    Raises:
+        WrongInputError: The text has not an experiment's form.
+    """
+    document = _parse(text, file)
+    try:
+        tables = ExperimentFile.model_validate(document)
+    except ValidationError as problem:
+        source = _Source(file, document, key_lines(text))
+        raise source.explain(problem.errors(include_url=False)) from problem
+    return _experiment(tables, Path(file))
+
+
 def parse_experiment(text: str, *, file: str) -> Experiment:
     """Read an experiment from TOML text; `file` names it in errors and, by its stem, the run.
 
@@ -73,7 +91,7 @@ def parse_experiment(text: str, *, file: str) -> Experiment:
     _check_names(tables, source)
     _check_devices(tables, source)
     _check_space(tables, source)
-    return _experiment(tables, Path(file).stem)
+    return _experiment(tables, Path(file))
 
 
 class _Source:
@@ -255,6 +273,12 @@ def _check_known(
 def _check_devices(tables: ExperimentFile, source: _Source) -> None:
     """Let the fleet file say whether it knows a target's device."""
     for i, target in enumerate(tables.target):
+        if target.force_table and target.table is None:
+            raise source.error(
+                ("target", i, "force_table"),
+                "wrong key 'force_table' in [[target]]: expected it beside 'table', got it alone; "
+                "remove it",
+            )
         for device in target.device:
             _check_device(device, ("target", i, "device"), source)
 
@@ -308,9 +332,9 @@ def _first_named(keys: Iterable[str], text: str) -> str | None:
     return min(found)[1] if found else None
 
 
-def _experiment(tables: ExperimentFile, stem: str) -> Experiment:
+def _experiment(tables: ExperimentFile, file: Path) -> Experiment:
     return Experiment(
-        name=tables.name or stem,
+        name=tables.name or file.stem,
         seed=tables.seed,
         space=SpaceChoice(name=tables.space.name, settings=tables.space.model_extra or {}),
         data=DataChoice(**tables.data.model_dump()),
@@ -327,6 +351,7 @@ def _experiment(tables: ExperimentFile, stem: str) -> Experiment:
                     **target.model_dump(),
                     "task": TaskKind(target.task),
                     "device": target.device[0] if len(target.device) == 1 else target.device,
+                    "table": _table(target.table, file),
                 }
             )
             for target in tables.target
@@ -342,3 +367,8 @@ def _experiment(tables: ExperimentFile, stem: str) -> Experiment:
         ),
         finalists=FinalistSettings(**tables.finalists.model_dump()),
     )
+
+
+def _table(name: str | None, file: Path) -> TableChoice | None:
+    """Return which table is meant; `table_part.with_tables` reads it."""
+    return None if name is None else TableChoice(name=name, file=file.parent / name)

@@ -10,10 +10,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, cast
 
 import numpy as np
+import torch
 
 from boardfront.host import journal_records as records
 from boardfront.host import text
 from boardfront.host.data import Augmentation, Download, catalog
+from boardfront.host.supernet.checkpoint import CheckpointError, load_checkpoint
+from boardfront.host.supernet.device import choose_device
 from boardfront.host.supernet.evaluation import Recalibration, SupernetEstimator
 from boardfront.host.supernet.settings import SupernetTraining
 from boardfront.host.supernet.training import TrainedSupernet, train_supernet
@@ -23,7 +26,8 @@ from boardfront.search.estimator import Estimator
 from boardfront.search.space import NetworkSpace, Space, SupernetSpace
 
 if TYPE_CHECKING:
-    import torch
+    from collections.abc import Callable
+    from pathlib import Path
 
     from boardfront.host.data import Dataset
     from boardfront.host.experiment import Experiment, SupernetSettings, TrainingSettings
@@ -80,6 +84,7 @@ class Surroundings:
         progress: Shows a supernet's epochs.
         on_candidate: Hears of the training of each candidate, where there is no supernet.
         epochs_done: Epochs of a supernet that the journal knows of already.
+        obey: Called between the epochs of a supernet: the place to pause or to stop.
     """
 
     folder: RunFolder
@@ -87,6 +92,7 @@ class Surroundings:
     progress: RunProgress
     on_candidate: CandidateProgress
     epochs_done: int
+    obey: Callable[[], None] = lambda: None
 
 
 def prepare_estimator(
@@ -110,20 +116,68 @@ def prepare_estimator(
             experiment.seed,
             around,
         )
-    elif experiment.training is not None:
-        estimator = TrainingEstimator(
-            space,
-            dataset,
-            ShortTraining(
-                recipe=_recipe(experiment.training, experiment.seed),
-                folder=around.folder.supernet.with_name("candidates"),
-                device=experiment.training.device,
-            ),
-            around.on_candidate,
-        )
     else:
-        raise WrongInputError("expected an experiment with [supernet] or [training], got neither")
+        estimator = _short_training(space, dataset, experiment, around.folder, around.on_candidate)
     return PreparedEstimator(estimator=estimator, mean=dataset.mean, std=dataset.std)
+
+
+def reload_estimator(
+    space: SearchableSpace, experiment: Experiment, folder: RunFolder, progress: RunProgress
+) -> PreparedEstimator:
+    """Make the estimator of a run that ended, from what the run trained.
+
+    Nothing is trained, save a candidate of short training whose file is gone.
+
+    Raises:
+        CheckpointError: If the supernet's checkpoint is damaged or of another training.
+        WrongInputError: If the data do not fit the space.
+    """
+    dataset = _load_data(space, experiment, progress)
+    estimator: RunEstimator
+    if experiment.supernet is None:
+        estimator = _short_training(space, dataset, experiment, folder, None)
+    else:
+        wide, settings = cast("_SupernetSearchSpace", space), experiment.supernet
+        supernet = _reload_supernet(wide, folder.supernet, settings)
+        estimator = _with_supernet(wide, supernet, dataset, settings, experiment.seed)
+    return PreparedEstimator(estimator=estimator, mean=dataset.mean, std=dataset.std)
+
+
+def _short_training(
+    space: SearchableSpace,
+    dataset: Dataset,
+    experiment: Experiment,
+    folder: RunFolder,
+    hear: CandidateProgress | None,
+) -> TrainingEstimator:
+    if experiment.training is None:
+        raise WrongInputError("expected an experiment with [supernet] or [training], got neither")
+    return TrainingEstimator(
+        space,
+        dataset,
+        ShortTraining(
+            recipe=_recipe(experiment.training, experiment.seed),
+            folder=folder.supernet.with_name("candidates"),
+            device=experiment.training.device,
+        ),
+        hear,
+    )
+
+
+def _reload_supernet(
+    space: _SupernetSearchSpace, checkpoint: Path, settings: SupernetSettings
+) -> torch.nn.Module:
+    held = load_checkpoint(checkpoint, {"epochs": settings.epochs})
+    with torch.random.fork_rng(devices=[]):  # the initial weights that are thrown away
+        supernet = space.build_supernet()
+    try:
+        supernet.load_state_dict(held.model)
+    except RuntimeError as problem:
+        raise CheckpointError(
+            checkpoint, "of another supernet: put the run's own file back"
+        ) from problem
+    # Where it was trained need not be here.
+    return supernet.to(choose_device("cpu" if settings.device == "cpu" else "auto"))
 
 
 def _prepare_supernet(
@@ -150,6 +204,8 @@ def _prepare_supernet(
                     validation_accuracy=news.validation_accuracy,
                 )
             )
+        if news.epoch_done:
+            around.obey()
 
     trained: TrainedSupernet = train_supernet(
         space,
@@ -160,9 +216,19 @@ def _prepare_supernet(
         progress=report,
     )
     around.progress.say(f"supernet trained in {text.format_duration(trained.elapsed_s)}")
+    return _with_supernet(space, trained.supernet, dataset, settings, seed)
+
+
+def _with_supernet(
+    space: _SupernetSearchSpace,
+    supernet: torch.nn.Module,
+    dataset: Dataset,
+    settings: SupernetSettings,
+    seed: int,
+) -> SupernetEstimator:
     return SupernetEstimator(
         space,
-        trained.supernet,
+        supernet,
         dataset,
         Recalibration(
             images=settings.recalibration_images,

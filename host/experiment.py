@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from boardfront.latency_models import strict_json
@@ -12,6 +12,7 @@ from boardfront.protos.records import TaskKind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from pathlib import Path
 
     from boardfront.search.objective import Objective
 
@@ -82,6 +83,22 @@ class SearchSettings:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class TableChoice:
+    """Which latency table a search goes by.
+
+    Args:
+        name: As the experiment file gives it.
+        file: Where it is: that file, or a run's copy of it.
+        digest: Of its content, `Table.content_digest`; empty before it was read, see
+            `table_part.with_tables`.
+    """
+
+    name: str
+    file: Path
+    digest: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class TargetSettings:
     """Where networks are timed during the search, and how closely.
 
@@ -102,6 +119,9 @@ class TargetSettings:
         retries: How often a time that is not good enough is measured again.
         cool_down_s: Pause before each of these.
         start_below_c: Wait until the device is no hotter than this.
+        table: Predicts the times of the search; the device measures finalists only. None: every
+            candidate is measured.
+        force_table: Use the table though the device is not as it was when the table was built.
     """
 
     name: str
@@ -118,6 +138,8 @@ class TargetSettings:
     retries: int = 2
     cool_down_s: float = 1.0
     start_below_c: float | None = None
+    table: TableChoice | None = None
+    force_table: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -162,7 +184,7 @@ def differences(old: Experiment, new: Experiment) -> tuple[str, ...]:
     Returns:
         One line a key in alphabetical order, e.g. "search.population: 24 -> 32".
     """
-    before, after = dict(_leaves(_view(old))), dict(_leaves(_view(new)))
+    before, after = settings_of(old), settings_of(new)
     return tuple(
         f"{path}: {before.get(path, 'absent')} -> {after.get(path, 'absent')}"
         for path in sorted(before.keys() | after.keys())
@@ -170,10 +192,16 @@ def differences(old: Experiment, new: Experiment) -> tuple[str, ...]:
     )
 
 
+def settings_of(experiment: Experiment) -> dict[str, str]:
+    """Return everything that changes the outcome by its path in the file, values as text."""
+    return dict(_leaves(_view(experiment)))
+
+
 def _view(experiment: Experiment) -> dict[str, object]:
     """Return what counts, by the names that the experiment file uses.
 
-    A table that the file leaves out is left out here: digests of before stay what they were.
+    What the file leaves out is left out here: digests of before stay what they were. A latency
+    table counts by its content, wherever it lies.
     """
     view: dict[str, object] = {
         "seed": experiment.seed,
@@ -183,7 +211,7 @@ def _view(experiment: Experiment) -> dict[str, object]:
         ),
         "data": {"name": experiment.data.name},
         "search": strict_json.encode(experiment.search, "search"),
-        "target": strict_json.encode(experiment.targets, "target"),
+        "target": [_target_view(target) for target in experiment.targets],
         "objective": strict_json.encode(experiment.objectives, "objective"),
         "finalists": strict_json.encode(experiment.finalists, "finalists"),
     }
@@ -191,6 +219,18 @@ def _view(experiment: Experiment) -> dict[str, object]:
         view["supernet"] = strict_json.encode(experiment.supernet, "supernet")
     if experiment.training is not None:
         view["training"] = strict_json.encode(experiment.training, "training")
+    return view
+
+
+def _target_view(target: TargetSettings) -> dict[str, object]:
+    plain = replace(target, table=None)
+    view = strict_json.encode(plain, "target")
+    assert isinstance(view, dict)  # noqa: S101 - a record encodes to a dict
+    del view["table"]
+    if target.table is not None:
+        view["table"] = target.table.digest
+    if not target.force_table:
+        del view["force_table"]
     return view
 
 

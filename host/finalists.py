@@ -141,11 +141,13 @@ def combine(encoding: str, measurements: Sequence[Measurement], plan: RoundPlan)
             median_s=middle_s,
             low_s=min(one.low_s for one in gists),
             high_s=max(one.high_s for one in gists),
-            verdict=max((one.verdict for one in gists), key=MERIT.index),
+            verdict=max((one.measured_verdict for one in gists), key=MERIT.index),
             raw_median_s=_middle([one.raw_median_s for one in gists]),
         ),
         process_medians_s=medians_s,
-        measurement_ids=tuple(one.measurement_id for one in gists),
+        measurement_ids=tuple(
+            one.measurement_id for one in gists if one.measurement_id is not None
+        ),
     )
 
 

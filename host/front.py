@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from boardfront.host.finalists import WholeTime
+    from boardfront.latency_models.table import FinalistRow
     from boardfront.search.evaluation import Latency
     from boardfront.search.space import Counts
 
@@ -34,7 +35,8 @@ class FrontMember:
         test_accuracy: Of images that no choice was made on, a fraction.
         searched: Times by which it was searched, by target.
         whole: Times of the network as it would be deployed, by target.
-        over_limit: Targets whose hard limit the re-measured time breaks.
+        over_limit: Targets whose hard limit the re-measured time breaks, by however little.
+        limits_s: The hard limits, seconds, by target.
         model: Its ONNX file, relative to the run's folder.
     """
 
@@ -46,7 +48,43 @@ class FrontMember:
     searched: Mapping[str, Latency]
     whole: Mapping[str, WholeTime]
     over_limit: tuple[str, ...] = ()
+    limits_s: Mapping[str, float] = field(default_factory=dict)
     model: str = ""
+
+    def difference(self, target: str) -> float | None:
+        """Return searched over re-measured time, less 1; None where one of them is missing."""
+        searched, whole = self.searched.get(target), self.whole.get(target)
+        if searched is None or whole is None or whole.latency is None:
+            return None
+        return searched.median_s / whole.latency.median_s - 1
+
+    def excess(self, target: str) -> float | None:
+        """Return by how much the re-measured time is over the limit, relative; None: it is not."""
+        whole = self.whole.get(target)
+        if target not in self.over_limit or whole is None or whole.latency is None:
+            return None
+        limit_s = self.limits_s.get(target)
+        return None if limit_s is None else whole.latency.median_s / limit_s - 1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TableUse:
+    """What a search went by on a target where it did not measure.
+
+    Args:
+        name: The table, as the experiment file gives it.
+        model: What predicted, e.g. "additive, calibrated".
+        model_mape: Its mean error on whole networks left out; None where these are too few.
+        residual_mape: The table's, on networks that built nothing in it; None: it has none.
+        finalists: How far the predictions were from the finalists, which were chosen by them;
+            None where none was measured.
+    """
+
+    name: str
+    model: str
+    model_mape: float | None = None
+    residual_mape: float | None = None
+    finalists: FinalistRow | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,6 +98,10 @@ class OrderAgreement:
     same: int
     within: int
     broken: int
+
+
+_LEVEL_TOLD = 0.005
+"""From here on the error at the table's level differs from the other one to be seen."""
 
 
 class AccuracyOf(enum.Enum):
@@ -86,6 +128,7 @@ class FrontReport:
     members: tuple[FrontMember, ...]
     agreement: Mapping[str, OrderAgreement] = field(default_factory=dict)
     accuracy_of: AccuracyOf = AccuracyOf.SUPERNET
+    tables: Mapping[str, TableUse] = field(default_factory=dict)
 
 
 def order_agreement(members: Sequence[FrontMember], target: str) -> OrderAgreement:
@@ -129,12 +172,15 @@ def write_csv(path: Path, report: FrontReport) -> None:
     for target in report.targets:
         header += [
             f"{target}_searched_s",
+            f"{target}_searched_low_s",
+            f"{target}_searched_high_s",
             f"{target}_searched_verdict",
             f"{target}_median_s",
             f"{target}_low_s",
             f"{target}_high_s",
             f"{target}_verdict",
             f"{target}_raw_median_s",
+            f"{target}_difference",
             f"{target}_over_limit",
         ]
     writer.writerow([*header, "model"])
@@ -146,7 +192,12 @@ def write_csv(path: Path, report: FrontReport) -> None:
 def table_rows(
     report: FrontReport, *, target: str
 ) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    """Return headings and rows of the front on one target, formatted for people."""
+    """Return headings and rows of the front on one target, formatted for people.
+
+    Where times were predicted, it is said how far the prediction is off: over the re-measured
+    time, less 1.
+    """
+    is_predicted = target in report.tables
     headings = (
         "#",
         "encoding",
@@ -154,12 +205,12 @@ def table_rows(
         "MACs",
         "val. acc.",
         "test acc.",
-        "searched",
-        "re-measured",
+        *(("predicted", "re-measured", "off by") if is_predicted else ("searched", "re-measured")),
         "95 % interval",
         "verdict",
     )
-    return headings, [_row(member, target) for member in report.members]
+    rows = [_row(member, target, is_predicted=is_predicted) for member in report.members]
+    return headings, rows
 
 
 def summary(report: FrontReport) -> list[str]:
@@ -174,10 +225,11 @@ def summary(report: FrontReport) -> list[str]:
             f"order of latency on {target}: {agreement.same} of {pairs} pairs as searched, "
             f"{agreement.within} changed within their intervals, {agreement.broken} beyond them"
         )
+    for target, use in report.tables.items():
+        lines += _about_table(target, use)
+    for target in report.targets:
+        lines += _about_limit(report.members, target)
     for member in report.members:
-        lines.extend(
-            f"member {member.index} breaks the limit on {target}" for target in member.over_limit
-        )
         lines.extend(
             f"member {member.index} could not be re-measured on {target}: {whole.failure.message}"
             for target, whole in member.whole.items()
@@ -201,12 +253,47 @@ def write_report(path: Path, report: FrontReport, *, folder: str) -> None:
     _write(path, "\n".join(lines) + "\n")
 
 
-def _row(member: FrontMember, target: str) -> tuple[str, ...]:
+def _about_table(target: str, use: TableUse) -> list[str]:
+    """Say what predictions were worth where it counts, beside what they are worth elsewhere."""
+    row = use.finalists
+    if row is None:
+        return [f"times on {target} were predicted by {use.model}; no finalist was measured"]
+    error = row.error
+    elsewhere = "" if use.model_mape is None else f"; {use.model_mape:.1%} on networks left out"
+    lines = [
+        f"times on {target} were predicted by {use.model}: off by {error.mape:.1%} on "
+        f"{error.networks} finalists (bias {error.bias:+.1%}, worst {error.worst:+.1%}, "
+        f"{row.inside} inside their intervals), which were chosen by it{elsewhere}"
+    ]
+    if row.level is not None and row.at_level is not None and abs(row.level - 1) >= _LEVEL_TOLD:
+        lines.append(
+            f"the table's base took {row.level:.3f} times as long as in the table on {target}: at "
+            f"its level the predictions are off by {row.at_level.mape:.1%} (bias "
+            f"{row.at_level.bias:+.1%})"
+        )
+    return [*lines, *(f"forced on {target}: {mark}" for mark in row.forced)]
+
+
+def _about_limit(members: Sequence[FrontMember], target: str) -> list[str]:
+    over = [member for member in members if target in member.over_limit]
+    if not over:
+        return []
+    by = [(member.index, member.excess(target)) for member in over]
+    listed = ", ".join(
+        f"member {index}" + ("" if excess is None else f" by {excess:.1%}") for index, excess in by
+    )
+    return [f"over the limit on {target}: {len(over)} of {len(members)} ({listed})"]
+
+
+def _row(member: FrontMember, target: str, *, is_predicted: bool) -> tuple[str, ...]:
     searched, whole = member.searched.get(target), member.whole.get(target)
     latency = whole.latency if whole else None
-    verdict = text.format_verdict(latency.verdict) if latency else "failed"
+    verdict = latency.word if latency else "failed"
     if target in member.over_limit:
-        verdict += ", over limit"
+        excess = member.excess(target)
+        verdict += ", over limit" + ("" if excess is None else f" by {excess:.1%}")
+    off = member.difference(target)
+    difference = ("-" if off is None else f"{off:+.1%}",) if is_predicted else ()
     return (
         str(member.index),
         member.encoding,
@@ -214,8 +301,9 @@ def _row(member: FrontMember, target: str) -> tuple[str, ...]:
         text.format_count(member.counts.macs),
         f"{member.validation_accuracy:.2%}",
         f"{member.test_accuracy:.2%}",
-        _searched(searched),
+        _predicted(searched) if is_predicted else _searched(searched),
         text.format_time(latency.median_s) if latency else "-",
+        *difference,
         text.format_interval(latency.low_s, latency.high_s) if latency else "-",
         verdict,
     )
@@ -223,6 +311,12 @@ def _row(member: FrontMember, target: str) -> tuple[str, ...]:
 
 def _searched(latency: Latency | None) -> str:
     return "-" if latency is None else text.format_latency(latency)
+
+
+def _predicted(latency: Latency | None) -> str:
+    if latency is None:
+        return "-"
+    return f"{text.format_time(latency.median_s)} +-{latency.relative_half_width:.1%}"
 
 
 def _csv_row(member: FrontMember, targets: Sequence[str]) -> list[object]:
@@ -238,10 +332,16 @@ def _csv_row(member: FrontMember, targets: Sequence[str]) -> list[object]:
     for target in targets:
         searched, whole = member.searched.get(target), member.whole.get(target)
         latency = whole.latency if whole else None
-        row += [searched.median_s, searched.verdict.value] if searched else ["", ""]
+        row += _csv_searched(searched) if searched else [""] * 4
         row += _csv_latency(latency) if latency else ["", "", "", "failed", ""]
+        off = member.difference(target)
+        row.append("" if off is None else off)
         row.append("yes" if target in member.over_limit else "no")
     return [*row, member.model]
+
+
+def _csv_searched(latency: Latency) -> list[object]:
+    return [latency.median_s, latency.low_s, latency.high_s, latency.word]
 
 
 def _csv_latency(latency: Latency) -> list[object]:
@@ -250,7 +350,7 @@ def _csv_latency(latency: Latency) -> list[object]:
         latency.median_s,
         latency.low_s,
         latency.high_s,
-        latency.verdict.value,
+        latency.word,
         "" if raw_s is None else raw_s,
     ]
 

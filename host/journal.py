@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
@@ -21,6 +22,9 @@ VERSION = 1
 """Of the records' form. A line of a newer version is kept as it stands."""
 
 AnyRecord: TypeAlias = Record | UnknownRecord
+
+_LAZY_S = 0.25
+"""Most seconds of lazily written records that a power cut may take."""
 
 _NAMES = {record: name for name, record in TYPES.items()}
 
@@ -75,8 +79,36 @@ def read_journal(path: str | Path) -> JournalContent:
             f"{place}: expected a run's journal, got {problem.strerror}: check the run's folder",
         ) from problem
     *lines, torn = data.split(b"\n")
-    records = tuple(_read_line(place, i, line) for i, line in enumerate(lines, 1))
+    records = tuple(read_line(place, i, line) for i, line in enumerate(lines, 1))
     return JournalContent(records=records, torn=torn)
+
+
+def read_line(path: Path, number: int, line: bytes) -> AnyRecord:
+    """Read a journal's line, without its end.
+
+    Args:
+        path: The journal, for the error's text.
+        number: Of the line, from 1, for the error's text.
+        line: What stands there.
+
+    Raises:
+        CorruptJournalError: It is no record.
+    """
+    try:
+        data = json.loads(line)
+    except ValueError as problem:
+        raise CorruptJournalError(path, number, f"no JSON ({problem})") from problem
+    if not isinstance(data, dict):
+        raise CorruptJournalError(path, number, f"{data!r:.60}")
+    version, name = data.pop("v", None), data.pop("type", None)
+    if type(version) is not int or version < 1 or not isinstance(name, str):
+        raise CorruptJournalError(path, number, f"version {version!r} and type {name!r}")
+    if version > VERSION or name not in TYPES:
+        return UnknownRecord(type=name, version=version, body=data)
+    try:
+        return strict_json.decode(TYPES[name], data, name)
+    except WrongInputError as problem:
+        raise CorruptJournalError(path, number, f"a wrong one ({problem})") from problem
 
 
 def lock_path(journal: Path) -> Path:
@@ -92,8 +124,9 @@ def is_written(journal: Path) -> bool:
 class Journal:
     """Writes a run's journal.
 
-    Guarantees: a record that `append` returned from is on the disk; a torn last line of a killed
-    writer is cut off on opening and told in `content.torn`; two processes never write one run.
+    Guarantees: a record that `append` returned from is on the disk, with all before it; one that
+    `append_lazily` returned from outlives the process; a torn last line of a killed writer is cut
+    off on opening and told in `content.torn`; two processes never write one run.
 
     Args:
         path: The file; it and its lock file beside it are created.
@@ -107,6 +140,7 @@ class Journal:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self._lock = RunLock(lock_path(self.path))
+        self._synced_s = float("-inf")
         try:
             self._descriptor: int | None = self._open()
         except BaseException:
@@ -127,13 +161,30 @@ class Journal:
             JournalError: It could not be written, or the journal is closed; nothing of it
                 stands in the file.
         """
+        self._append(record, lazily=False)
+
+    def append_lazily(self, record: Record) -> None:
+        """Write a record that costs next to nothing to find again.
+
+        Waiting for the disk would take longer. A power cut takes at most the records of the last
+        quarter of a second.
+
+        Raises:
+            WrongInputError: As `append`.
+            JournalError: As `append`.
+        """
+        self._append(record, lazily=time.monotonic() - self._synced_s < _LAZY_S)
+
+    def _append(self, record: Record, *, lazily: bool) -> None:
         line = _write_line(record)
         if self._descriptor is None:
             raise JournalError(f"{self.path}: expected an open journal, got a closed one: open it")
         end = os.lseek(self._descriptor, 0, os.SEEK_END)
         try:
             _write_whole(self._descriptor, line)
-            os.fsync(self._descriptor)
+            if not lazily:
+                os.fsync(self._descriptor)
+                self._synced_s = time.monotonic()
         except OSError as problem:
             with contextlib.suppress(OSError):
                 os.ftruncate(self._descriptor, end)
@@ -173,24 +224,6 @@ def _write_line(record: Record) -> bytes:
     assert isinstance(body, dict)  # noqa: S101 - a record is a dataclass
     line = {"v": VERSION, "type": _NAMES[type(record)], **body}
     return json.dumps(line, allow_nan=False, separators=(",", ":")).encode() + b"\n"
-
-
-def _read_line(path: Path, number: int, line: bytes) -> AnyRecord:
-    try:
-        data = json.loads(line)
-    except ValueError as problem:
-        raise CorruptJournalError(path, number, f"no JSON ({problem})") from problem
-    if not isinstance(data, dict):
-        raise CorruptJournalError(path, number, f"{data!r:.60}")
-    version, name = data.pop("v", None), data.pop("type", None)
-    if type(version) is not int or version < 1 or not isinstance(name, str):
-        raise CorruptJournalError(path, number, f"version {version!r} and type {name!r}")
-    if version > VERSION or name not in TYPES:
-        return UnknownRecord(type=name, version=version, body=data)
-    try:
-        return strict_json.decode(TYPES[name], data, name)
-    except WrongInputError as problem:
-        raise CorruptJournalError(path, number, f"a wrong one ({problem})") from problem
 
 
 def _write_whole(descriptor: int, data: bytes) -> None:

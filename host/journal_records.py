@@ -114,20 +114,33 @@ class FinalistMeasured:
     Args:
         encoding: The architecture.
         target: The target's name.
-        predicted_s: What the search went by; None where it had nothing.
+        predicted_s: What the search went by; None where it had nothing. Measured like any
+            candidate, or predicted by a latency table: see `predicted_by`.
+        predicted_low_s: Of its 95 % interval.
+        predicted_high_s: Of its 95 % interval.
+        predicted_by: The model that predicted it; empty where the search had measured it.
+        level: Where it was predicted: what the table's base takes in this run over what it takes
+            in the table. `predicted_s * level` compares at one level of the device. None where
+            that is not known.
         latency: What the target said, over all processes; None for a failure.
         process_medians_s: The median of each fresh process.
         measurement_ids: Of those processes in the store.
-        over_limit: Whether it breaks the hard limit.
+        limit_s: The hard limit; None where there is none.
+        over_limit: Whether the measured time breaks it, by however little.
         failure: Why there is no time.
     """
 
     encoding: str
     target: str
     predicted_s: float | None = None
+    predicted_low_s: float | None = None
+    predicted_high_s: float | None = None
+    predicted_by: str = ""
+    level: float | None = None
     latency: Latency | None = None
     process_medians_s: tuple[float, ...] = ()
     measurement_ids: tuple[int, ...] = ()
+    limit_s: float | None = None
     over_limit: bool = False
     failure: EvaluationFailure | None = None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time
@@ -12,17 +13,19 @@ from typing import TYPE_CHECKING
 from boardfront.protos.errors import WrongInputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
 _FORMAT = 1
 _REQUESTS = ("pause", "resume", "cancel")
+_CANCEL_JOB = "cancel-job"
 
 
 @dataclass(frozen=True, slots=True)
 class RunFolder:
     """Names of the files in a run's folder.
 
-    `control/` takes requests: an empty file called `pause`, `resume` or `cancel`.
+    `control/` takes requests, empty files: `pause`, `resume` and `cancel` are for the run;
+    `cancel-job` ends the job that is under way for it, `cancel-job-ID` the one of that id.
     """
 
     path: Path
@@ -44,13 +47,18 @@ class RunFolder:
 
     @property
     def ledger(self) -> Path:
-        """Which board got which job; only where a run has several boards."""
+        """Which board got which job, where there are several; which was left out, and why."""
         return self.path / "boards.jsonl"
 
     @property
     def control(self) -> Path:
         """Folder for requests to the run."""
         return self.path / "control"
+
+    @property
+    def log(self) -> Path:
+        """What the run said beside its journal, a line each with the time before it."""
+        return self.path / "log.txt"
 
     @property
     def supernet(self) -> Path:
@@ -82,6 +90,10 @@ class RunFolder:
         """Raw samples and circumstances of every measurement, JSON lines."""
         return self.path / "measurements.jsonl"
 
+    def table(self, target: int) -> Path:
+        """Copy of the latency table of a target by its place in the experiment, from 0."""
+        return self.path / "tables" / f"{target}.json"
+
     @property
     def job_seed(self) -> str:
         """What names this run's jobs on the agents."""
@@ -93,18 +105,70 @@ class RunFolder:
         """The experiment file that the run was started from."""
         return Path(json.loads(self.about.read_text(encoding="utf-8"))["experiment_source"])
 
+    def request(self, what: str) -> None:
+        """Lay a request into `control/`.
+
+        Raises:
+            WrongInputError: If there is no such request, or the folder cannot be written.
+        """
+        if what not in _REQUESTS and what != _CANCEL_JOB and not _job_of(what):
+            raise WrongInputError(
+                f"request {what!r}: expected {', '.join(_REQUESTS)}, {_CANCEL_JOB} or "
+                f"{_CANCEL_JOB}-ID"
+            )
+        try:
+            (self.control / what).touch()
+        except OSError as error:
+            raise WrongInputError(
+                f"cannot write to {self.control}: {error.strerror}: ask where the run is"
+            ) from error
+
     def requested(self) -> str | None:
-        """Take and return the oldest request in `control/`, or None."""
-        found = [self.control / name for name in _REQUESTS if (self.control / name).exists()]
-        if not found:
+        """Take and return the oldest request to the run in `control/`, or None."""
+        return _take_oldest([self.control / name for name in _REQUESTS])
+
+    def job_requested(self) -> str | None:
+        """Take the oldest request to end a job; return its id, "" for any, or None for none."""
+        try:
+            found = [path for path in self.control.iterdir() if _is_of_job(path.name)]
+        except OSError:
             return None
-        oldest = min(found, key=lambda path: path.stat().st_mtime_ns)
-        oldest.unlink(missing_ok=True)
-        return oldest.name
+        taken = _take_oldest(found)
+        return None if taken is None else _job_of(taken)
 
 
-def create_run(runs: Path, name: str, experiment: Path) -> RunFolder:
+def _is_of_job(name: str) -> bool:
+    return name == _CANCEL_JOB or bool(_job_of(name))
+
+
+def _job_of(name: str) -> str:
+    prefix = f"{_CANCEL_JOB}-"
+    return name.removeprefix(prefix) if name.startswith(prefix) else ""
+
+
+def _take_oldest(paths: Iterable[Path]) -> str | None:
+    found = []
+    for path in paths:
+        # Whoever laid it there may take it back at any moment.
+        with contextlib.suppress(OSError):
+            found.append((path.stat().st_mtime_ns, path))
+    if not found:
+        return None
+    _, oldest = min(found)
+    oldest.unlink(missing_ok=True)
+    return oldest.name
+
+
+def create_run(
+    runs: Path, name: str, experiment: Path, tables: Mapping[int, Path] | None = None
+) -> RunFolder:
     """Make the folder of a new run and copy its experiment file there.
+
+    Args:
+        runs: Holds all runs.
+        name: The folder's begins with it.
+        experiment: The file.
+        tables: Latency tables by the place of their target, copied too.
 
     Raises:
         WrongInputError: If the folder cannot be made.
@@ -124,6 +188,9 @@ def create_run(runs: Path, name: str, experiment: Path) -> RunFolder:
         folder.control.mkdir()
         folder.models.mkdir()
         folder.supernet.parent.mkdir()
+        for target, table in (tables or {}).items():
+            folder.table(target).parent.mkdir(exist_ok=True)
+            folder.table(target).write_bytes(table.read_bytes())
         about = {
             "format": _FORMAT,
             "experiment_source": str(experiment.resolve()),

@@ -116,7 +116,8 @@ class RunObserver:
         self.seen.append(candidate)
         if self._known.get(candidate.encoding) is not candidate:
             scores = candidate.scores(self._experiment.objectives)
-            self._journal.append(
+            append = self._journal.append_lazily if _is_cheap(candidate) else self._journal.append
+            append(
                 records.Evaluation(
                     index=index,
                     generation=generation,
@@ -150,6 +151,14 @@ class RunObserver:
                 generation=generation, front_size=len(front), hypervolume=volume
             )
         )
+
+
+def _is_cheap(candidate: Candidate) -> bool:
+    """Return whether no device has worked for it."""
+    failure = candidate.failure
+    return (failure is None or failure.kind is None) and all(
+        time_.predicted for time_ in candidate.latencies.values()
+    )
 
 
 def _gist(candidate: Candidate) -> str:

@@ -15,31 +15,31 @@ import numpy as np
 from boardfront.host import front as fronts
 from boardfront.host import journal_records as records
 from boardfront.host import text
+from boardfront.host.control import JobCanceller, RunControl
 from boardfront.host.estimator_part import Surroundings, prepare_estimator
-from boardfront.host.finalists import RoundPlan, WholeTime, measure_whole, write_deployable
+from boardfront.host.finish import Finish
+from boardfront.host.fleet.under_way import JobsUnderWay
 from boardfront.host.journal import Journal
 from boardfront.host.search_part import RunEvaluator, RunObserver, known_candidates
-from boardfront.host.shipping import Shipment
-from boardfront.host.targets import Targets, TargetSurroundings, finalist_rule
+from boardfront.host.table_part import load_tables
+from boardfront.host.targets import Targets, TargetSurroundings
 from boardfront.protos.errors import BoardfrontError, WrongInputError
 from boardfront.search.algorithms import catalog as algorithms
 from boardfront.search.loop import Budget, search
-from boardfront.search.objective import ObjectiveKind
 from boardfront.search.reference import choose_reference
 from boardfront.search.spaces import catalog as spaces
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
-    import onnx
-
-    from boardfront.host.estimator_part import PreparedEstimator, RunEstimator, SearchableSpace
+    from boardfront.host.estimator_part import RunEstimator, SearchableSpace
     from boardfront.host.experiment import Experiment
     from boardfront.host.progress import RunProgress
     from boardfront.host.run_folder import RunFolder
+    from boardfront.host.table_part import RunTable
     from boardfront.latency_models.store import MeasurementStore
+    from boardfront.protos.records import DeviceDescription
     from boardfront.search.evaluation import Candidate
-    from boardfront.search.objective import Objective
 
 _VERSIONED = ("boardfront", "numpy", "onnx", "pymoo", "torch")
 
@@ -77,6 +77,7 @@ class SearchRun:
         self._experiment = experiment
         self._store = store
         self._progress = progress
+        self._control = RunControl(folder, progress.say)
         self._journal = Journal(folder.journal)
         self._history = self._journal.content.records
         self._space = cast(
@@ -85,6 +86,14 @@ class SearchRun:
         for record in self._history:
             if isinstance(record, records.RunStarted):
                 self._check_same(record)
+        self._references = {
+            r.target: r for r in self._history if isinstance(r, records.ReferenceTimed)
+        }
+        try:
+            self._tables = load_tables(experiment, self._space)
+        except BaseException:
+            self._journal.close()
+            raise
 
     def execute(self) -> fronts.FrontReport:
         """Run to the end, or go on to it, and return the front.
@@ -102,8 +111,10 @@ class SearchRun:
                 versions=_versions(),
             )
         )
+        under_way = JobsUnderWay()
         try:
-            report = self._execute()
+            with JobCanceller(self._folder, under_way, self._progress.say):
+                report = self._execute(under_way)
         except KeyboardInterrupt:
             self._interrupted("interrupted by the user")
             raise
@@ -114,24 +125,17 @@ class SearchRun:
             self._journal.close()
         return report
 
-    def _execute(self) -> fronts.FrontReport:
-        targets = Targets(
-            self._experiment.targets,
-            self._space,
-            TargetSurroundings(
-                store=self._store,
-                job_seed=self._folder.job_seed,
-                run=self._folder.path.name,
-                priority=self._priority,
-                say=self._progress.say,
-                on_remeasured=lambda target, encoding, latency: self._journal.append(
-                    records.Remeasured(target=target, encoding=encoding, latency=latency)
-                ),
-                ledger=self._folder.ledger,
-            ),
-        )
+    def _execute(self, under_way: JobsUnderWay) -> fronts.FrontReport:
+        for table in self._tables.values():
+            for line in table.told():
+                self._progress.say(line)
+        # Where all times are predicted, devices are looked at now and not before the finalists.
+        between = len(self._tables) < len(self._experiment.targets)
+        targets = self._connect(under_way)
         try:
             self._time_references(targets)
+            if not between:
+                targets.close()
             known = known_candidates(self._history)
             observer = RunObserver(
                 self._experiment, self._folder, self._journal, self._progress, known
@@ -145,6 +149,7 @@ class SearchRun:
                     progress=self._progress,
                     on_candidate=observer.training,
                     epochs_done=self._epochs_done(),
+                    obey=self._control.obey,
                 ),
             )
             estimator = prepared.estimator
@@ -155,7 +160,18 @@ class SearchRun:
                     f"none of {len(observer.seen)} candidates was scored within the limits: "
                     f"expected at least one; see the failures in {self._folder.journal}"
                 )
-            report = self._finish(targets, prepared, front, observer.seen)
+            if not between:
+                targets = self._connect(under_way)
+                self._time_references(targets)
+            report = Finish(
+                folder=self._folder,
+                experiment=self._experiment,
+                space=self._space,
+                store=self._store,
+                journal=self._journal,
+                progress=self._progress,
+                tables=self._tables,
+            ).run(targets, prepared, front, observer.seen)
         except KeyboardInterrupt:
             targets.close(cancel=True)
             raise
@@ -166,26 +182,49 @@ class SearchRun:
         )
         return report
 
+    def _connect(self, under_way: JobsUnderWay) -> Targets:
+        return Targets(
+            self._experiment.targets,
+            self._space,
+            TargetSurroundings(
+                store=self._store,
+                job_seed=self._folder.job_seed,
+                run=self._folder.path.name,
+                priority=self._priority,
+                say=self._progress.say,
+                on_remeasured=lambda target, encoding, latency: self._journal.append(
+                    records.Remeasured(target=target, encoding=encoding, latency=latency)
+                ),
+                ledger=self._folder.ledger,
+                under_way=under_way,
+                check=self._check_device,
+            ),
+        )
+
+    def _check_device(self, target: str, description: DeviceDescription) -> None:
+        """Refuse a device that is not the table's, or mark what comes of it."""
+        if target in self._tables:
+            for mark in self._tables[target].check_device(description):
+                self._progress.say(f"{target}: forced: {mark}")
+
     def _time_references(self, targets: Targets) -> None:
         """Measure each target's reference alone, or take what an earlier part of the run found.
 
         Where a target has none, one network is measured all the same: whatever cannot work shall
-        fail before hours of training.
+        fail before hours of training. Where times are predicted it is the table's base, so that
+        the table's level and the one of now can be compared.
         """
         rng = np.random.default_rng([self._experiment.seed, 1])
         middling = choose_reference(self._space, rng)
-        known = {r.target: r for r in self._history if isinstance(r, records.ReferenceTimed)}
         for name, target in targets.by_name.items():
-            wanted = target.settings.reference
-            if name in known:
-                timed = known[name]
-            else:
-                encoding = middling if wanted in {"space", "none"} else wanted
-                timed = records.ReferenceTimed(
-                    target=name, encoding=encoding, latency=targets.time_alone(name, encoding)
-                )
-                self._progress.say(_about_reference(timed))
-                self._journal.append(timed)
+            wanted, table = target.settings.reference, self._tables.get(name)
+            if name not in self._references:
+                own = table.reference if table is not None and table.reference else middling
+                encoding = own if wanted in {"space", "none"} else wanted
+                self._references[name] = self._time_reference(targets, name, encoding)
+            timed = self._references[name]
+            if table is not None:
+                self._compare_with_table(table, timed)
             target.source.corrections.update(
                 (r.encoding, r.latency)
                 for r in self._history
@@ -193,6 +232,27 @@ class SearchRun:
             )
             if wanted != "none":
                 targets.divide_by(name, timed.encoding, timed.latency.median_s)
+
+    def _time_reference(
+        self, targets: Targets, name: str, encoding: str
+    ) -> records.ReferenceTimed:
+        latency = targets.time_alone(name, encoding)
+        timed = records.ReferenceTimed(target=name, encoding=encoding, latency=latency)
+        self._progress.say(_about_reference(timed))
+        self._journal.append(timed)
+        return timed
+
+    def _compare_with_table(self, table: RunTable, timed: records.ReferenceTimed) -> None:
+        """Refuse or mark what the measured reference shows to differ from the table."""
+        number = timed.latency.measurement_id
+        for measurement in self._store.get([] if number is None else [number]):
+            if measurement.result is None:
+                continue
+            for mark in table.check_measured(measurement.result.target):
+                self._progress.say(f"{timed.target}: forced: {mark}")
+        told = table.note_reference(timed.encoding, timed.latency.median_s)
+        if told:
+            self._progress.say(told)
 
     def _search(
         self,
@@ -212,7 +272,10 @@ class SearchRun:
         )
         evaluator = RunEvaluator(
             estimator,
-            {name: target.source for name, target in targets.by_name.items()},
+            {
+                name: self._tables[name].source if name in self._tables else target.source
+                for name, target in targets.by_name.items()
+            },
             known,
         )
         self._progress.phase(
@@ -224,105 +287,6 @@ class SearchRun:
             self._experiment.objectives,
             Budget(evaluations=settings.evaluations),
             observer,
-        )
-
-    def _finish(
-        self,
-        targets: Targets,
-        prepared: PreparedEstimator,
-        front: Sequence[Candidate],
-        seen: Sequence[Candidate],
-    ) -> fronts.FrontReport:
-        """Measure the front whole on every target and write the run's results."""
-        estimator = prepared.estimator
-        modules = {c.encoding: estimator.deployable(c.encoding) for c in front}
-        whole: dict[str, dict[str, WholeTime]] = {c.encoding: {} for c in front}
-        for name, target in targets.by_name.items():
-            models = {
-                encoding: write_deployable(
-                    self._space, encoding, module, batch=target.settings.batch
-                )
-                for encoding, module in modules.items()
-            }
-            for time_ in self._measure_whole(targets, name, models):
-                whole[time_.encoding][name] = time_
-                self._journal_whole(front, name, time_)
-        members = [
-            self._member(index, candidate, whole[candidate.encoding], estimator)
-            for index, candidate in enumerate(front)
-        ]
-        return Shipment(
-            folder=self._folder,
-            experiment=self._experiment,
-            space=self._space,
-            store=self._store,
-            mean=prepared.mean,
-            std=prepared.std,
-        ).write(members, modules, seen)
-
-    def _measure_whole(
-        self, targets: Targets, name: str, models: Mapping[str, onnx.ModelProto]
-    ) -> list[WholeTime]:
-        target, settings = targets.by_name[name], self._experiment.finalists
-        self._progress.phase(f"finalists on {name}", settings.processes)
-
-        def on_round(done: int, total: int) -> None:
-            self._progress.step(round(done / total * settings.processes), f"job {done} of {total}")
-
-        return list(
-            measure_whole(
-                models,
-                target.measurer,
-                finalist_rule(target.rule, settings),
-                RoundPlan(
-                    target=name,
-                    processes=settings.processes,
-                    job_seed=f"{self._folder.job_seed} {name}",
-                    reference=target.source.reference,
-                ),
-                on_round=on_round,
-            )
-        )
-
-    def _member(
-        self,
-        index: int,
-        candidate: Candidate,
-        whole: Mapping[str, WholeTime],
-        estimator: RunEstimator,
-    ) -> fronts.FrontMember:
-        return fronts.FrontMember(
-            index=index,
-            encoding=candidate.encoding,
-            counts=self._space.count(candidate.encoding),
-            validation_accuracy=candidate.accuracy,
-            test_accuracy=estimator.test_accuracy(candidate.encoding),
-            searched=candidate.latencies,
-            whole=whole,
-            over_limit=tuple(name for name, time_ in whole.items() if self._is_over(name, time_)),
-        )
-
-    def _is_over(self, target: str, whole: WholeTime) -> bool:
-        limit_s = _limit_s(self._experiment.objectives, target)
-        return (
-            limit_s is not None
-            and whole.latency is not None
-            and (whole.latency.median_s > limit_s)
-        )
-
-    def _journal_whole(self, front: Sequence[Candidate], target: str, whole: WholeTime) -> None:
-        searched = next(c for c in front if c.encoding == whole.encoding).latencies.get(target)
-        self._journal.append(
-            records.FinalistMeasured(
-                encoding=whole.encoding,
-                target=target,
-                predicted_s=searched.median_s if searched else None,
-                latency=whole.latency,
-                process_medians_s=whole.process_medians_s,
-                measurement_ids=whole.measurement_ids,
-                over_limit=self._is_over(target, whole),
-                failure=whole.failure,
-            )
         )
 
     def _epochs_done(self) -> int:
@@ -346,19 +310,8 @@ def _about_reference(timed: records.ReferenceTimed) -> str:
     return (
         f"{timed.target}: {timed.encoding} alone takes {text.format_time(latency.median_s)} "
         f"(95 % interval {text.format_interval(latency.low_s, latency.high_s)}, "
-        f"{latency.verdict.value})"
+        f"{latency.word})"
     )
-
-
-def _limit_s(objectives: Sequence[Objective], target: str) -> float | None:
-    limits = [
-        objective.limit
-        for objective in objectives
-        if objective.kind is ObjectiveKind.LATENCY
-        and objective.target == target
-        and objective.limit is not None
-    ]
-    return min(limits, default=None)
 
 
 def _versions() -> dict[str, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from boardfront.host import front as fronts
@@ -36,6 +36,7 @@ class Shipment:
         store: Holds the measurements.
         mean: By which images were normalised, one a channel, pixels from 0 to 1.
         std: Likewise.
+        tables: What the search went by, by target, where it did not measure.
     """
 
     folder: RunFolder
@@ -44,6 +45,7 @@ class Shipment:
     store: MeasurementStore
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    tables: Mapping[str, fronts.TableUse] = field(default_factory=dict)
 
     def write(
         self,
@@ -62,6 +64,7 @@ class Shipment:
             members=shipped,
             agreement={name: fronts.order_agreement(shipped, name) for name in names},
             accuracy_of=self._accuracy_of,
+            tables=self.tables,
         )
         self._write_measurements(shipped, seen)
         fronts.write_json(self.folder.front_json, report)
@@ -92,8 +95,11 @@ class Shipment:
             target: {
                 "median_s": whole.latency.median_s,
                 "interval_s": [whole.latency.low_s, whole.latency.high_s],
-                "verdict": whole.latency.verdict.value,
+                "verdict": whole.latency.word,
                 "searched_s": member.searched[target].median_s,
+                "searched_by": "prediction"
+                if member.searched[target].predicted
+                else "measurement",
             }
             for target, whole in member.whole.items()
             if whole.latency is not None
@@ -124,7 +130,12 @@ class Shipment:
     def _write_measurements(
         self, members: Sequence[fronts.FrontMember], seen: Sequence[Candidate]
     ) -> None:
-        ids = {latency.measurement_id for c in seen for latency in c.latencies.values()}
+        ids = {
+            latency.measurement_id
+            for c in seen
+            for latency in c.latencies.values()
+            if latency.measurement_id is not None
+        }
         for member in members:
             for whole in member.whole.values():
                 ids.update(whole.measurement_ids)

@@ -20,6 +20,7 @@ from boardfront.host.fleet.select import select
 from boardfront.host.fleet.self_test import SelfTest
 from boardfront.host.fleet.sentinel import Finding, SentinelRule, State
 from boardfront.host.fleet.this_machine import may_overlap, own_device_id
+from boardfront.host.fleet.under_way import JobsUnderWay
 from boardfront.latency_models.base import Measurer
 from boardfront.protos.errors import BoardfrontError, WrongInputError
 from boardfront.protos.records import Deadlines, Precision, Task, Verdict
@@ -81,6 +82,9 @@ class TargetSurroundings:
         run: What people call the run, where they wait for its devices.
         priority: Of the run where others wait for its devices too; higher is served first.
         patience: With boards that do not answer.
+        check: Told (target, description) of each target's device once it is described; what it
+            raises ends the run.
+        under_way: Is told of the run's jobs, of which a person may end one.
     """
 
     store: MeasurementStore
@@ -92,6 +96,8 @@ class TargetSurroundings:
     run: str = "search"
     priority: int = 0
     patience: Patience = field(default_factory=Patience)
+    check: Callable[[str, DeviceDescription], None] = lambda *_: None
+    under_way: JobsUnderWay = field(default_factory=JobsUnderWay)
 
 
 class Targets:
@@ -178,6 +184,7 @@ class Targets:
         description = found.boards[0].description
         if description is None:
             raise AssertionError("a board that was mustered is described")
+        self._around.check(target.name, description)
         rule = _rule(target, space, description)
         watch = _SentinelWatch(target.name, self._around, self._crew.post)
         several = len(found.boards) > 1
@@ -221,9 +228,12 @@ class Targets:
                 on_lost=self._around.say,
                 lease=self._leases.of(selected[0].name),
             )
-        rule = _rule(target, space, self._client.describe())
+        description = self._client.describe()
+        self._around.check(target.name, description)
+        rule = _rule(target, space, description)
         watch = _SentinelWatch(target.name, self._around)
         measurer = DeviceMeasurer(self._client, self._around.store, sentinel=watch.rule(target))
+        measurer.under_way = self._around.under_way
         source = MeasuredLatency(
             space, measurer, rule, job_seed=f"{self._around.job_seed} {target.name}"
         )
@@ -231,13 +241,15 @@ class Targets:
         return ConnectedTarget(settings=target, measurer=measurer, source=source, rule=rule)
 
     def _board_measurer(self, board: Board, sentinel: SentinelRule | None) -> DeviceMeasurer:
-        return DeviceMeasurer(
+        measurer = DeviceMeasurer(
             board.client,
             self._around.store,
             listener=self._around.listener,
             sentinel=sentinel,
             description_holds_s=BOARD_DESCRIPTION_HOLDS_S,
         )
+        measurer.under_way = self._around.under_way
+        return measurer
 
     def _muster(self, target: TargetSettings, selected: Sequence[Selected]) -> Muster:
         """Return the boards of a target that are alike, and say which are not.

@@ -23,8 +23,8 @@ def format_time(duration_s: float) -> str:
 
 
 def format_latency(latency: Latency) -> str:
-    """Write a time, with its verdict where that is not ok, e.g. `1.203 ms (contended)`."""
-    mark = "" if latency.verdict is Verdict.OK else f" ({latency.verdict.value})"
+    """Write a time, marked where it is not ok or predicted, e.g. `1.203 ms (contended)`."""
+    mark = "" if latency.verdict is Verdict.OK else f" ({latency.word})"
     return format_time(latency.median_s) + mark
 
 

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import tempfile
 from collections.abc import Mapping  # noqa: TC003 - strict_json resolves the annotations
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from boardfront.latency_models import strict_json
+from boardfront.latency_models.table_origin import (
+    TransferOrigin,  # noqa: TC001 - strict_json resolves the annotations
+)
 from boardfront.latency_models.table_parts import (
     Calibration,
     EntryOrigin,
+    FinalistRow,
     NetworkRole,
     NetworkTime,
     Residual,
@@ -37,6 +42,7 @@ __all__ = [
     "VERSION",
     "Calibration",
     "EntryOrigin",
+    "FinalistRow",
     "NetworkRole",
     "NetworkTime",
     "Residual",
@@ -62,13 +68,17 @@ class TargetChangedError(WrongInputError):
 
     Args:
         changes: What differs, one sentence each.
+        force: How to use it nevertheless.
+        where: What the text begins with.
     """
 
-    def __init__(self, changes: tuple[str, ...]) -> None:
+    def __init__(
+        self, changes: tuple[str, ...], *, force: str = "--force", where: str = ""
+    ) -> None:
         self.changes = changes
         super().__init__(
-            f"expected the target that the table was measured on, got another: "
-            f"{'; '.join(changes)}: build the table anew, or use it as it is with --force, "
+            f"{where}expected the target that the table was measured on, got another: "
+            f"{'; '.join(changes)}: build the table anew, or use it as it is with {force}, "
             "which marks the results"
         )
 
@@ -108,6 +118,9 @@ class Table:
         unit: Of all times.
         seed: Names the jobs of the build, so that going on with it measures nothing twice.
         notes: What a reader has to know besides.
+        finalists: A row a search that went by the table, in the order of measuring. They are no
+            part of what was measured to build it.
+        transfer: Another board's table that the entries come from; None: from none.
     """
 
     space: str
@@ -136,6 +149,8 @@ class Table:
     unit: str = "s"
     seed: str = ""
     notes: tuple[str, ...] = ()
+    finalists: tuple[FinalistRow, ...] = ()
+    transfer: TransferOrigin | None = None
 
     def __post_init__(self) -> None:
         if not 0 < self.base_low_s <= self.base_s <= self.base_high_s:
@@ -163,6 +178,12 @@ class Table:
     def is_finished(self) -> bool:
         """Whether nothing is missing: a table without its residual is not finished."""
         return not self.missing and self.residual is not None
+
+    @property
+    def content_digest(self) -> str:
+        """A sha256, in 64 hexadecimal digits, of all that predicts: all but `finalists`."""
+        body = to_json(replace(self, finalists=()))
+        return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
 
     def entry(self, block: BlockKey) -> TableEntry | None:
         """Return a block's entry, or None."""

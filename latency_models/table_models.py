@@ -2,25 +2,68 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from boardfront.latency_models.predictors import (
     AdditiveModel,
     BlockTimes,
     Candidate,
+    FrozenModel,
     Learner,
     ResidualModel,
     RidgeModel,
     choose,
 )
+from boardfront.latency_models.table_parts import NetworkRole
+from boardfront.latency_models.table_residual import networks_of
 from boardfront.protos.errors import WrongInputError
 
 if TYPE_CHECKING:
-    from boardfront.latency_models.predictors import Choice, NetworkFeatures
+    from boardfront.latency_models.predictors import Choice, LatencyModel, NetworkFeatures
     from boardfront.latency_models.table import Table
 
 _FEWEST = 8
 """Whole networks for a choice that is more than chance."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TablePredictor:
+    """What a table's networks are predicted by.
+
+    Args:
+        model: Fitted, with intervals.
+        name: What to call it in print.
+        mape: Its mean error on whole networks left out; None where these are too few to tell.
+        networks: Whole networks that it was fitted on.
+    """
+
+    model: LatencyModel
+    name: str
+    mape: float | None
+    networks: int
+
+
+def predictor_of(table: Table) -> TablePredictor:
+    """Return the model that `choose_model` chose; where it cannot, the sum of the blocks.
+
+    The sum is calibrated on the whole networks that there are; without any its interval is that
+    of the blocks alone. A transferred table's sum stays as it is: its blocks come from those
+    networks already, and the held-out ones say how wide its intervals are.
+    """
+    if table.transfer is not None:
+        return _transferred(table)
+    choice = choose_model(table)
+    if choice is not None:
+        mape = next(score.mape for score in choice.scores if score.name == choice.name)
+        return TablePredictor(
+            model=choice.model, name=choice.name, mape=mape, networks=choice.networks
+        )
+    networks = [one for one in table.networks if table.covers(one.decomposition)]
+    model = AdditiveModel(BlockTimes.of_table(table))
+    model.fit([one.decomposition for one in networks], [one.time_s for one in networks])
+    name = "additive, calibrated" if networks else "additive"
+    return TablePredictor(model=model, name=name, mape=None, networks=len(networks))
 
 
 def candidates(table: Table, features: NetworkFeatures | None = None) -> list[Candidate]:
@@ -45,9 +88,12 @@ def choose_model(table: Table, features: NetworkFeatures | None = None) -> Choic
     """Return the model of the least error on whole networks left out; None where these are few.
 
     Args:
-        table: With whole networks, those calibrated on and those held out.
+        table: With whole networks, those calibrated on and those held out. Of a transferred one
+            nothing is chosen: its blocks come from its networks.
         features: As for `candidates`.
     """
+    if table.transfer is not None:
+        return None
     networks = [one for one in table.networks if table.covers(one.decomposition)]
     if len(networks) < _FEWEST:
         return None
@@ -60,6 +106,18 @@ def choose_model(table: Table, features: NetworkFeatures | None = None) -> Choic
     except WrongInputError:
         # No model could be fitted: the plain sum is what there is.
         return None
+
+
+def _transferred(table: Table) -> TablePredictor:
+    model = FrozenModel(AdditiveModel(BlockTimes.of_table(table)))
+    networks = networks_of(table, NetworkRole.HELD_OUT)
+    model.fit([one.decomposition for one in networks], [one.time_s for one in networks])
+    return TablePredictor(
+        model=model,
+        name="transferred blocks, summed",
+        mape=None if table.residual is None else table.residual.mape,
+        networks=len(networks),
+    )
 
 
 def _candidate(times: BlockTimes, features: NetworkFeatures, learner: Learner) -> Candidate:

@@ -16,6 +16,7 @@ class EntryOrigin(enum.Enum):
     MEASURED = "measured"
     INTERPOLATED = "interpolated"
     IMPORTED = "imported"
+    TRANSFERRED = "transferred"
 
 
 class NetworkRole(enum.Enum):
@@ -115,6 +116,75 @@ class Calibration:
     offset_s: float
     slope: float
     networks: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PredictionError:
+    """How far predictions are from what was measured; errors are predicted over measured less 1.
+
+    Args:
+        networks: How many.
+        mape: Mean of |error|.
+        within_5: Share of networks whose |error| is at most 5 %, with its 95 % interval (Wilson).
+        within_5_low: Of that interval.
+        within_5_high: Of that interval.
+        within_10: The same for 10 %.
+        within_10_low: Of that interval.
+        within_10_high: Of that interval.
+        worst: Largest error, signed.
+        worst_encoding: The network that has it.
+        bias: Mean error.
+        spearman: Rank correlation; None where the ranks do not tell.
+    """
+
+    networks: int
+    mape: float
+    within_5: float
+    within_5_low: float
+    within_5_high: float
+    within_10: float
+    within_10_low: float
+    within_10_high: float
+    worst: float
+    worst_encoding: str
+    bias: float
+    spearman: float | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FinalistRow:
+    """How far the table was from the finalists of one search that went by it.
+
+    They were chosen by their predicted times, so too fast a prediction is likelier among them
+    than among networks drawn at random: never pooled with the `Residual`.
+
+    Args:
+        run: Name of the run's folder.
+        target: Of the run's experiment.
+        measured_unix_s: When they had been measured, in seconds since 1970 (UTC).
+        table_digest: `Table.content_digest` of what predicted.
+        model: What predicted, e.g. "additive, calibrated".
+        error: Of the predicted seconds.
+        inside: Networks whose measured time lies in the predicted 95 % interval.
+        over_limit: Networks that were measured over the search's limit.
+        level: What the base took in that run over what it takes in the table; None where the
+            base was not measured.
+        at_level: The error with predictions times `level`: what is left when the device as a
+            whole is no slower or faster than it was.
+        forced: How the device differed from the table's target, where it was used nevertheless.
+    """
+
+    run: str
+    target: str
+    measured_unix_s: float
+    table_digest: str
+    model: str
+    error: PredictionError
+    inside: int
+    over_limit: int = 0
+    level: float | None = None
+    at_level: PredictionError | None = None
+    forced: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

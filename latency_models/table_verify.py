@@ -81,6 +81,11 @@ def verify(old: Table, new: Table) -> Verification:
     )
     residual = _residual(old, new, level)
     reasons, notes = _judge(old, entries, residual)
+    if old.transfer is not None:
+        notes.append(
+            f"its blocks come from {old.transfer.file}, none was measured: whole networks are "
+            "what it answers for"
+        )
     if abs(level - 1) > _LEVEL_WITHIN:
         notes.append(
             f"the base takes {level:.2f} times as long as it did: the blocks are compared at "

@@ -142,6 +142,7 @@ class _FailureKindEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._En
     FAILURE_KIND_UNSTABLE: _FailureKind.ValueType  # 5
     FAILURE_KIND_INVALID_ARTIFACT: _FailureKind.ValueType  # 6
     FAILURE_KIND_DEVICE_LOST: _FailureKind.ValueType  # 7
+    FAILURE_KIND_CANCELLED: _FailureKind.ValueType  # 8
 
 class FailureKind(_FailureKind, metaclass=_FailureKindEnumTypeWrapper): ...
 
@@ -153,6 +154,7 @@ FAILURE_KIND_OUT_OF_MEMORY: FailureKind.ValueType  # 4
 FAILURE_KIND_UNSTABLE: FailureKind.ValueType  # 5
 FAILURE_KIND_INVALID_ARTIFACT: FailureKind.ValueType  # 6
 FAILURE_KIND_DEVICE_LOST: FailureKind.ValueType  # 7
+FAILURE_KIND_CANCELLED: FailureKind.ValueType  # 8
 global___FailureKind = FailureKind
 
 class _JobState:
@@ -1583,6 +1585,9 @@ class TelemetrySample(google.protobuf.message.Message):
     THROTTLE_EVENTS_FIELD_NUMBER: builtins.int
     COOLING_STATE_FIELD_NUMBER: builtins.int
     STEAL_FRACTION_FIELD_NUMBER: builtins.int
+    RUNNING_FIELD_NUMBER: builtins.int
+    COUNTS_FIELD_NUMBER: builtins.int
+    LEASE_FIELD_NUMBER: builtins.int
     time_unix_s: builtins.float
     temperature_c: builtins.float
     frequency_hz: builtins.float
@@ -1606,6 +1611,16 @@ class TelemetrySample(google.protobuf.message.Message):
     def frequencies_hz(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.float]:
         """By cluster, named by its cores."""
 
+    @property
+    def running(self) -> global___RunningJob: ...
+    @property
+    def counts(self) -> global___JobCounts:
+        """Absent: the agent does not count."""
+
+    @property
+    def lease(self) -> global___LeaseStatus:
+        """As ShowLease tells it; absent: ask there."""
+
     def __init__(
         self,
         *,
@@ -1626,11 +1641,16 @@ class TelemetrySample(google.protobuf.message.Message):
         throttle_events: builtins.int | None = ...,
         cooling_state: builtins.int | None = ...,
         steal_fraction: builtins.float | None = ...,
+        running: global___RunningJob | None = ...,
+        counts: global___JobCounts | None = ...,
+        lease: global___LeaseStatus | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_cooling_state", b"_cooling_state", "_cpu_fraction", b"_cpu_fraction", "_frequency_hz", b"_frequency_hz", "_governor", b"_governor", "_gpu_frequency_hz", b"_gpu_frequency_hz", "_memory_available_bytes", b"_memory_available_bytes", "_memory_frequency_hz", b"_memory_frequency_hz", "_npu_frequency_hz", b"_npu_frequency_hz", "_power_w", b"_power_w", "_running_job_id", b"_running_job_id", "_steal_fraction", b"_steal_fraction", "_temperature_c", b"_temperature_c", "_throttle_events", b"_throttle_events", "cooling_state", b"cooling_state", "cpu_fraction", b"cpu_fraction", "frequency_hz", b"frequency_hz", "governor", b"governor", "gpu_frequency_hz", b"gpu_frequency_hz", "memory_available_bytes", b"memory_available_bytes", "memory_frequency_hz", b"memory_frequency_hz", "npu_frequency_hz", b"npu_frequency_hz", "power_w", b"power_w", "running_job_id", b"running_job_id", "steal_fraction", b"steal_fraction", "temperature_c", b"temperature_c", "throttle_events", b"throttle_events"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_cooling_state", b"_cooling_state", "_cpu_fraction", b"_cpu_fraction", "_frequency_hz", b"_frequency_hz", "_governor", b"_governor", "_gpu_frequency_hz", b"_gpu_frequency_hz", "_memory_available_bytes", b"_memory_available_bytes", "_memory_frequency_hz", b"_memory_frequency_hz", "_npu_frequency_hz", b"_npu_frequency_hz", "_power_w", b"_power_w", "_running_job_id", b"_running_job_id", "_steal_fraction", b"_steal_fraction", "_temperature_c", b"_temperature_c", "_throttle_events", b"_throttle_events", "cooling_state", b"cooling_state", "cpu_fraction", b"cpu_fraction", "frequencies_hz", b"frequencies_hz", "frequency_hz", b"frequency_hz", "governor", b"governor", "gpu_frequency_hz", b"gpu_frequency_hz", "memory_available_bytes", b"memory_available_bytes", "memory_frequency_hz", b"memory_frequency_hz", "npu_frequency_hz", b"npu_frequency_hz", "power_w", b"power_w", "queued_jobs", b"queued_jobs", "running_job_id", b"running_job_id", "steal_fraction", b"steal_fraction", "temperature_c", b"temperature_c", "temperatures_c", b"temperatures_c", "throttle_events", b"throttle_events", "time_unix_s", b"time_unix_s"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_cooling_state", b"_cooling_state", "_counts", b"_counts", "_cpu_fraction", b"_cpu_fraction", "_frequency_hz", b"_frequency_hz", "_governor", b"_governor", "_gpu_frequency_hz", b"_gpu_frequency_hz", "_lease", b"_lease", "_memory_available_bytes", b"_memory_available_bytes", "_memory_frequency_hz", b"_memory_frequency_hz", "_npu_frequency_hz", b"_npu_frequency_hz", "_power_w", b"_power_w", "_running", b"_running", "_running_job_id", b"_running_job_id", "_steal_fraction", b"_steal_fraction", "_temperature_c", b"_temperature_c", "_throttle_events", b"_throttle_events", "cooling_state", b"cooling_state", "counts", b"counts", "cpu_fraction", b"cpu_fraction", "frequency_hz", b"frequency_hz", "governor", b"governor", "gpu_frequency_hz", b"gpu_frequency_hz", "lease", b"lease", "memory_available_bytes", b"memory_available_bytes", "memory_frequency_hz", b"memory_frequency_hz", "npu_frequency_hz", b"npu_frequency_hz", "power_w", b"power_w", "running", b"running", "running_job_id", b"running_job_id", "steal_fraction", b"steal_fraction", "temperature_c", b"temperature_c", "throttle_events", b"throttle_events"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_cooling_state", b"_cooling_state", "_counts", b"_counts", "_cpu_fraction", b"_cpu_fraction", "_frequency_hz", b"_frequency_hz", "_governor", b"_governor", "_gpu_frequency_hz", b"_gpu_frequency_hz", "_lease", b"_lease", "_memory_available_bytes", b"_memory_available_bytes", "_memory_frequency_hz", b"_memory_frequency_hz", "_npu_frequency_hz", b"_npu_frequency_hz", "_power_w", b"_power_w", "_running", b"_running", "_running_job_id", b"_running_job_id", "_steal_fraction", b"_steal_fraction", "_temperature_c", b"_temperature_c", "_throttle_events", b"_throttle_events", "cooling_state", b"cooling_state", "counts", b"counts", "cpu_fraction", b"cpu_fraction", "frequencies_hz", b"frequencies_hz", "frequency_hz", b"frequency_hz", "governor", b"governor", "gpu_frequency_hz", b"gpu_frequency_hz", "lease", b"lease", "memory_available_bytes", b"memory_available_bytes", "memory_frequency_hz", b"memory_frequency_hz", "npu_frequency_hz", b"npu_frequency_hz", "power_w", b"power_w", "queued_jobs", b"queued_jobs", "running", b"running", "running_job_id", b"running_job_id", "steal_fraction", b"steal_fraction", "temperature_c", b"temperature_c", "temperatures_c", b"temperatures_c", "throttle_events", b"throttle_events", "time_unix_s", b"time_unix_s"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_cooling_state", b"_cooling_state"]) -> typing.Literal["cooling_state"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_counts", b"_counts"]) -> typing.Literal["counts"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_cpu_fraction", b"_cpu_fraction"]) -> typing.Literal["cpu_fraction"] | None: ...
     @typing.overload
@@ -1640,6 +1660,8 @@ class TelemetrySample(google.protobuf.message.Message):
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_gpu_frequency_hz", b"_gpu_frequency_hz"]) -> typing.Literal["gpu_frequency_hz"] | None: ...
     @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_lease", b"_lease"]) -> typing.Literal["lease"] | None: ...
+    @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_memory_available_bytes", b"_memory_available_bytes"]) -> typing.Literal["memory_available_bytes"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_memory_frequency_hz", b"_memory_frequency_hz"]) -> typing.Literal["memory_frequency_hz"] | None: ...
@@ -1647,6 +1669,8 @@ class TelemetrySample(google.protobuf.message.Message):
     def WhichOneof(self, oneof_group: typing.Literal["_npu_frequency_hz", b"_npu_frequency_hz"]) -> typing.Literal["npu_frequency_hz"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_power_w", b"_power_w"]) -> typing.Literal["power_w"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_running", b"_running"]) -> typing.Literal["running"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_running_job_id", b"_running_job_id"]) -> typing.Literal["running_job_id"] | None: ...
     @typing.overload
@@ -1657,6 +1681,111 @@ class TelemetrySample(google.protobuf.message.Message):
     def WhichOneof(self, oneof_group: typing.Literal["_throttle_events", b"_throttle_events"]) -> typing.Literal["throttle_events"] | None: ...
 
 global___TelemetrySample = TelemetrySample
+
+@typing.final
+class RunningJob(google.protobuf.message.Message):
+    """What a device is busy with."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    JOB_ID_FIELD_NUMBER: builtins.int
+    PURPOSE_FIELD_NUMBER: builtins.int
+    SINCE_S_FIELD_NUMBER: builtins.int
+    PHASE_FIELD_NUMBER: builtins.int
+    PHASE_SINCE_S_FIELD_NUMBER: builtins.int
+    PHASE_BUDGET_S_FIELD_NUMBER: builtins.int
+    WINDOWS_FIELD_NUMBER: builtins.int
+    job_id: builtins.str
+    purpose: global___Purpose.ValueType
+    since_s: builtins.float
+    phase: global___Phase.ValueType
+    """Absent: its samples are taken."""
+    phase_since_s: builtins.float
+    phase_budget_s: builtins.float
+    """For how long the phase was asked for: of tuning."""
+    windows: builtins.int
+    """Of the subject that was sampled last."""
+    def __init__(
+        self,
+        *,
+        job_id: builtins.str = ...,
+        purpose: global___Purpose.ValueType = ...,
+        since_s: builtins.float = ...,
+        phase: global___Phase.ValueType | None = ...,
+        phase_since_s: builtins.float = ...,
+        phase_budget_s: builtins.float | None = ...,
+        windows: builtins.int = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_phase", b"_phase", "_phase_budget_s", b"_phase_budget_s", "phase", b"phase", "phase_budget_s", b"phase_budget_s"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_phase", b"_phase", "_phase_budget_s", b"_phase_budget_s", "job_id", b"job_id", "phase", b"phase", "phase_budget_s", b"phase_budget_s", "phase_since_s", b"phase_since_s", "purpose", b"purpose", "since_s", b"since_s", "windows", b"windows"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_phase", b"_phase"]) -> typing.Literal["phase"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_phase_budget_s", b"_phase_budget_s"]) -> typing.Literal["phase_budget_s"] | None: ...
+
+global___RunningJob = RunningJob
+
+@typing.final
+class JobCounts(google.protobuf.message.Message):
+    """What came of jobs since the agent started; references that others are divided by do not count."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    @typing.final
+    class VerdictsEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.int
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.int = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
+    @typing.final
+    class FailuresEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.int
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.int = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
+    JOBS_FIELD_NUMBER: builtins.int
+    VERDICTS_FIELD_NUMBER: builtins.int
+    FAILURES_FIELD_NUMBER: builtins.int
+    jobs: builtins.int
+    """Completed ones."""
+    @property
+    def verdicts(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.int]:
+        """Subjects by their verdict, e.g. "ok"."""
+
+    @property
+    def failures(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.int]:
+        """Subjects by the kind of their failure, e.g. "timeout"."""
+
+    def __init__(
+        self,
+        *,
+        jobs: builtins.int = ...,
+        verdicts: collections.abc.Mapping[builtins.str, builtins.int] | None = ...,
+        failures: collections.abc.Mapping[builtins.str, builtins.int] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["failures", b"failures", "jobs", b"jobs", "verdicts", b"verdicts"]) -> None: ...
+
+global___JobCounts = JobCounts
 
 @typing.final
 class AcquireLeaseRequest(google.protobuf.message.Message):

@@ -62,7 +62,7 @@ class Verdict(enum.Enum):
 
 
 class FailureKind(enum.Enum):
-    """Why there is no measurement."""
+    """Why there is no measurement. CANCELLED: a person ended it; hosts say so, never agents."""
 
     TIMEOUT = "timeout"
     CRASHED = "crashed"
@@ -71,6 +71,7 @@ class FailureKind(enum.Enum):
     UNSTABLE = "unstable"
     INVALID_ARTIFACT = "invalid_artifact"
     DEVICE_LOST = "device_lost"
+    CANCELLED = "cancelled"
 
 
 class JobState(enum.Enum):
@@ -543,10 +544,50 @@ class JobEvent:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class RunningJob:
+    """What a device is busy with.
+
+    Args:
+        job_id: Of the job.
+        purpose: Why it is measured.
+        since_s: For how long it has run.
+        phase: Of the subject that is at work; None: its samples are taken.
+        phase_since_s: For how long.
+        phase_budget_s: For how long the phase was asked for, as tuning is; None: nobody said.
+        windows: Of the subject that was sampled last.
+    """
+
+    job_id: str
+    purpose: Purpose
+    since_s: float
+    phase: Phase | None = None
+    phase_since_s: float = 0.0
+    phase_budget_s: float | None = None
+    windows: int = 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JobCounts:
+    """What came of jobs since the agent started.
+
+    Args:
+        jobs: Completed ones.
+        verdicts: Subjects by their verdict, e.g. "ok"; references that others are divided by do
+            not count, and of those that are divided the ratio's verdict does.
+        failures: Subjects by the kind of their failure, e.g. "timeout".
+    """
+
+    jobs: int
+    verdicts: Mapping[str, int] = field(default_factory=dict)
+    failures: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class TelemetrySample:
     """The device's state at one moment. None: could not be read.
 
-    `temperatures_c` is by thermal zone, `frequencies_hz` by cluster, named by its cores.
+    `temperatures_c` is by thermal zone, `frequencies_hz` by cluster, named by its cores. An older
+    agent tells neither `running` nor `counts` nor `lease`.
     """
 
     time_unix_s: float
@@ -566,6 +607,9 @@ class TelemetrySample:
     throttle_events: int | None = None
     cooling_state: int | None = None
     steal_fraction: float | None = None
+    running: RunningJob | None = None
+    counts: JobCounts | None = None
+    lease: LeaseStatus | None = None
 
 
 class LeaseState(enum.Enum):

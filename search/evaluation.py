@@ -1,4 +1,4 @@
-"""Scoring a candidate: its accuracy by the estimator, its times by measuring it."""
+"""Scoring a candidate: its accuracy by the estimator, its times by measuring or predicting."""
 
 from __future__ import annotations
 
@@ -21,28 +21,56 @@ NO_ACCURACY = math.nan
 """Of a candidate that can have none. Nothing can be done with it by mistake: a score that is no
 number is refused."""
 
+NO_DEVICE = 1 << 30
+"""`LatencySource.ahead` of a source that asks no device: nothing has to be begun early."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Latency:
-    """A time as it was measured, and where the store has the rest of it.
+    """A time as it was measured, and where the store has the rest of it; or one predicted.
 
     Args:
         median_s: Seconds a run; with a reference, the ratio times the reference's quiet time.
-        low_s: Of its 95 % interval.
+        low_s: Of its 95 % interval: of the median measured, or of what measuring would say.
         high_s: Of its 95 % interval.
-        verdict: Whether that can be trusted.
-        measurement_id: In the store.
+        verdict: Whether that can be trusted; None of a prediction: nothing was measured.
+        measurement_id: In the store; None of a prediction.
         raw_median_s: What the clock said, where `median_s` was normalised by a reference.
         attempts: How often it was measured before this one was kept.
+        predicted: Whether it was predicted, not measured.
     """
 
     median_s: float
     low_s: float
     high_s: float
-    verdict: Verdict
-    measurement_id: int
+    verdict: Verdict | None = None
+    measurement_id: int | None = None
     raw_median_s: float | None = None
     attempts: int = 1
+    predicted: bool = False
+
+    def __post_init__(self) -> None:
+        if self.predicted is not (self.verdict is None):
+            raise ValueError(
+                "expected a verdict of a measured time and none of a predicted one, got "
+                f"{self.verdict} with predicted={self.predicted}"
+            )
+
+    @property
+    def word(self) -> str:
+        """How far it can be trusted, in a word: the verdict, or "predicted"."""
+        return "predicted" if self.verdict is None else self.verdict.value
+
+    @property
+    def measured_verdict(self) -> Verdict:
+        """The verdict of a measured time.
+
+        Raises:
+            ValueError: It was predicted.
+        """
+        if self.verdict is None:
+            raise ValueError("expected a measured time, got a predicted one")
+        return self.verdict
 
     @property
     def relative_half_width(self) -> float:
@@ -147,6 +175,7 @@ class LatencySource(Protocol):
         """Architectures that should be begun so that no device waits.
 
         0: nothing of ours may run beside a measurement; one is asked for at a time.
+        `NO_DEVICE`: no device is asked.
         """
 
     @property
@@ -190,6 +219,11 @@ class CandidateEvaluator:
         known = self._known.get(encoding)
         return known is not None and known.estimator_state_id == self._estimator.state_id
 
+    @property
+    def has_corrections(self) -> bool:
+        """Whether some time that was told was found wrong."""
+        return any(source.corrections for source in self._sources.values())
+
     def corrected(self, candidate: Candidate) -> Candidate:
         """Return the candidate with the times that replace those it was scored by."""
         changes = {
@@ -230,6 +264,9 @@ class CandidateEvaluator:
                 yield self.evaluate(encoding)
             return
         line = [_Place(encoding) for encoding in encodings]
+        if ahead >= NO_DEVICE:
+            yield from self._score_without_devices(line, before)
+            return
         for index, place in enumerate(line):
             before(index, place.encoding)
             self._work_until_done(line[index:], ahead)
@@ -238,6 +275,19 @@ class CandidateEvaluator:
     def accuracy(self, encoding: str) -> float | EvaluationFailure:
         """Return the accuracy of an architecture, or why it can have none."""
         return self._estimator.validation_accuracy(encoding)
+
+    def _score_without_devices(
+        self, line: Sequence[_Place], before: Callable[[int, str], None]
+    ) -> Iterator[Candidate]:
+        """Score in order; all are begun first, so that a source can answer them at one go."""
+        for place in line:
+            if not self.is_known(place.encoding):
+                place.begin(self._sources)
+        for index, place in enumerate(line):
+            before(index, place.encoding)
+            if not self.is_known(place.encoding):
+                place.accuracy = self.accuracy(place.encoding)
+            yield self._take(place)
 
     def _work_until_done(self, line: Sequence[_Place], ahead: int) -> None:
         """Work on candidates until the first one of the line only has to be waited for.

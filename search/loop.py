@@ -63,6 +63,7 @@ def search(
         objective (latency, if there is one).
     """
     seen: list[Candidate] = []
+    front: tuple[Candidate, ...] = ()
     generation = 0
     while len(seen) < budget.evaluations:
         asked = algorithm.ask()
@@ -75,14 +76,19 @@ def search(
             observer.scored(len(seen), generation, candidate)
             seen.append(candidate)
             answers.append(told(candidate, objectives))
-        # What was told stays told; a front never rests on a time that was found wrong.
-        seen = [evaluator.corrected(candidate) for candidate in seen]
-        observer.generation_done(generation, front_of(seen, objectives))
+        if evaluator.has_corrections:
+            # What was told stays told; a front never rests on a time that was found wrong.
+            seen = [evaluator.corrected(candidate) for candidate in seen]
+            front = front_of(seen, objectives)
+        else:
+            # What was dominated stays so.
+            front = front_of([*front, *seen[-len(answers) :]], objectives)
+        observer.generation_done(generation, front)
         if len(answers) < len(asked):
             break
         algorithm.tell(answers)
         generation += 1
-    return front_of(seen, objectives)
+    return front
 
 
 def _before(observer: SearchObserver, first: int, place: int, encoding: str) -> None:

@@ -124,18 +124,21 @@ class MeasuredLatency:
             measurement = yield question
             answer = self._note(measurement, request)
             if isinstance(answer, EvaluationFailure):
-                # A retry that fails takes nothing away from what was measured before.
-                return answer if kept is None else kept
+                # A retry that fails takes nothing away from what was measured before; only a
+                # person may.
+                if kept is None or answer.kind is FailureKind.CANCELLED:
+                    return answer
+                return kept
             kept = replace(better(kept, answer) if kept else answer, attempts=attempt + 1)
-            if policy.reaction(answer.verdict) is not Reaction.RETRY:
+            if policy.reaction(answer.measured_verdict) is not Reaction.RETRY:
                 break
             request = _again(request, f"{self._job_seed} retry {attempt + 1}")
             question = _Question(request=request, delay_s=policy.cool_down_s, after=measurement)
         if kept is None:
             raise AssertionError("the first attempt answered")
-        if policy.reaction(kept.verdict) is Reaction.DROP:
+        if policy.reaction(kept.measured_verdict) is Reaction.DROP:
             return EvaluationFailure(
-                message=f"dropped, as asked for times that are {kept.verdict.value}",
+                message=f"dropped, as asked for times that are {kept.word}",
                 kind=FailureKind.UNSTABLE,
             )
         return kept

@@ -58,5 +58,5 @@ def better(first: Latency, second: Latency) -> Latency:
     """
     return min(
         (first, second),
-        key=lambda latency: (MERIT.index(latency.verdict), latency.relative_half_width),
+        key=lambda one: (MERIT.index(one.measured_verdict), one.relative_half_width),
     )

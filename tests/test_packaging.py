@@ -43,6 +43,7 @@ def test_what_is_not_python_travels_too(names: set[str]) -> None:
     assert "boardfront/protos/agent.proto" in names
     assert "boardfront/protos/agent_pb2_grpc.pyi" in names
     assert "boardfront/latency_models/migrations/versions/0001_measurements.py" in names
+    assert "boardfront/host/report/templates/page.css" in names
 
 
 def test_tests_stay_at_home(names: set[str]) -> None:

@@ -73,6 +73,28 @@ def run(devices: Sequence[str], fleet_file: Path, *, within_s: float, as_json: b
     return 1 if any(isinstance(answer, BoardfrontError) for answer in answers) else 0
 
 
+def watch(devices: Sequence[str], fleet_file: Path, *, as_json: bool) -> int:
+    """Follow devices until somebody leaves: a screen, or a line a change without a terminal.
+
+    Args:
+        devices: Names, tags or addresses; none: this machine and all of the fleet file.
+        fleet_file: The fleet file.
+        as_json: Whether to write a JSON object a change, whatever the terminal.
+    """
+    from boardfront.host.view.fleet_poller import FleetPoller, watched
+
+    with FleetPoller(watched(devices, fleet_file)) as poller:
+        if not as_json and sys.stdin.isatty() and sys.stdout.isatty():
+            from boardfront.host.tui.fleet_app import FleetApp
+
+            FleetApp(poller.view).run()
+            return 0
+        from boardfront.host.view.fleet_lines import follow
+
+        follow(poller.view, sys.stdout, as_json=as_json)
+    return 0
+
+
 def lease_json(lease: LeaseStatus | None) -> dict[str, Any] | None:
     """Return who holds a device and who waits, for programs; None: the agent knows no leases."""
     if lease is None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from boardfront.host.tracking.sink import TrackingChoice
 from boardfront.protos.errors import BoardfrontError, WrongInputError
 
 if TYPE_CHECKING:
@@ -28,14 +29,20 @@ class SearchArguments:
     as_json: bool
     store: str | Path
     priority: int = 0
+    tracking: TrackingChoice = field(default_factory=TrackingChoice)
+    live: bool = False
 
 
 def run(arguments: SearchArguments) -> int:
     """Search, print the front, and return the exit code."""
-    from boardfront.host.progress import make_progress
+    from boardfront.host.run_log import LoggedProgress
+    from boardfront.host.tracking.tracked import with_tracking
 
+    arguments.tracking.check_installed()
+    is_live = arguments.live and _can_be_live()
     folder, experiment = _open(arguments)
-    progress = make_progress()
+    shown = LoggedProgress(_make_progress(folder, is_live=is_live), folder.log)
+    progress = with_tracking(shown, folder, arguments.tracking)
     progress.say(f"run {folder.path}")
     try:
         report = _execute(arguments, folder, experiment, progress)
@@ -63,19 +70,52 @@ def run(arguments: SearchArguments) -> int:
     return 0
 
 
+def _can_be_live() -> bool:
+    """Whether there is a terminal for a screen.
+
+    Raises:
+        BoardfrontError: There is one, and no screen is installed.
+    """
+    from importlib.util import find_spec
+
+    from boardfront.host.live import has_terminal
+
+    if not has_terminal():
+        return False
+    if find_spec("textual") is None:
+        raise BoardfrontError(
+            "--live: the screens are not installed: run pip install 'boardfront[host]', or leave "
+            "it out"
+        )
+    return True
+
+
+def _make_progress(folder: RunFolder, *, is_live: bool) -> RunProgress:
+    if is_live:
+        from boardfront.host.live import LiveProgress, interrupt_main
+
+        return LiveProgress(folder, interrupt_main)
+    from boardfront.host.progress import make_progress
+
+    return make_progress()
+
+
 def _open(arguments: SearchArguments) -> tuple[RunFolder, Experiment]:
     from boardfront.host.config import load_experiment
     from boardfront.host.run_folder import create_run, find_run
+    from boardfront.host.table_part import table_files, with_copies, with_tables
 
     if arguments.resume is None:
         if arguments.experiment is None:
             raise WrongInputError(
                 "no experiment: expected boardfront search EXPERIMENT.toml, or --resume RUN"
             )
-        experiment = load_experiment(arguments.experiment)
-        return create_run(arguments.runs, experiment.name, arguments.experiment), experiment
+        experiment = with_tables(load_experiment(arguments.experiment))
+        tables = table_files(experiment)
+        folder = create_run(arguments.runs, experiment.name, arguments.experiment, tables)
+        return folder, with_copies(experiment, folder)
     folder = find_run(arguments.resume, arguments.runs)
-    experiment = load_experiment(folder.experiment)
+    experiment = with_copies(load_experiment(folder.experiment), folder)
     _refuse_changes(folder, experiment, arguments.experiment)
     return folder, experiment
 
@@ -87,11 +127,12 @@ def _refuse_changes(folder: RunFolder, experiment: Experiment, given: Path | Non
     """
     from boardfront.host.config import load_experiment
     from boardfront.host.experiment import differences
+    from boardfront.host.table_part import with_tables
 
     source = given or folder.source
     if given is None and not source.is_file():
         return
-    changed = differences(experiment, load_experiment(source))
+    changed = differences(experiment, with_tables(load_experiment(source), lost=folder))
     if changed:
         raise WrongInputError(
             f"{source} has changed since the run began ({'; '.join(changed)}): a run goes on as "
@@ -120,11 +161,9 @@ def _resume_command(folder: RunFolder) -> str:
 
 def _print(folder: RunFolder, report: FrontReport) -> None:
     from boardfront.host.front import summary, table_rows
-    from boardfront.host.table import print_table
+    from boardfront.host.table import print_tables
 
-    for target in report.targets:
-        headings, rows = table_rows(report, target=target)
-        right = set(headings) - {"encoding", "verdict"}
-        print_table(headings, rows, title=f"front on {target}", right=right)
+    tables = {target: table_rows(report, target=target) for target in report.targets}
+    print_tables("target", tables, title="front on {}", left={"encoding", "verdict"})
     for line in [*summary(report), f"models, tables and report in {folder.path}"]:
         sys.stderr.write(f"{line}\n")

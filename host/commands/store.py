@@ -123,7 +123,7 @@ def _print_absorbed(name: str, absorbed: Absorbed, place: str) -> None:
 
 
 def _print_summary(summary: StoreSummary) -> None:
-    from boardfront.host.table import print_table
+    from boardfront.host.table import print_pairs, print_table
 
     rows = [
         ("store", f"{summary.place} ({summary.database}, revision {summary.revision})"),
@@ -134,9 +134,7 @@ def _print_summary(summary: StoreSummary) -> None:
         ("networks, keys", f"{summary.networks}, {summary.keys}"),
         ("backends", _listed(summary.backends)),
     ]
-    width = max(len(name) for name, _ in rows)
-    for name, value in rows:
-        sys.stdout.write(f"{name:<{width}}  {value}\n")
+    print_pairs(rows)
     if not summary.devices:
         return
     sys.stdout.write("\n")

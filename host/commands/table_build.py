@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from boardfront.host import text
 from boardfront.latency_models.blocks import HEAD, STEM
-from boardfront.latency_models.table import Table
+from boardfront.latency_models.table import EntryOrigin, Table
 from boardfront.protos.errors import WrongInputError
 from boardfront.protos.records import Deadlines, Task, TaskKind
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
+    from boardfront.host.build_news import NewsFile
     from boardfront.host.chain_writer import TableSpace
     from boardfront.host.progress import RunProgress
     from boardfront.latency_models.base import Measurer
@@ -80,6 +81,7 @@ class BuildArguments:
 
 def run(arguments: BuildArguments) -> int:
     """Build, or go on with a build; return the exit code."""
+    from boardfront.host.build_news import NewsFile
     from boardfront.host.chain_writer import TableSpace
     from boardfront.latency_models.table_build import TableBuilder
 
@@ -89,20 +91,23 @@ def run(arguments: BuildArguments) -> int:
     seed = secrets.token_hex(8) if before is None else before.seed
     progress = _progress()
     if before is not None:
-        known = len(before.entries)
+        known = sum(entry.origin is EntryOrigin.MEASURED for entry in before.entries)
         progress.say(f"going on with {arguments.output}: {known} blocks are measured")
     try:
         what = f"table {arguments.output.name}"
-        with connected(arguments.where, what, progress.say, seed=seed) as (measurer, description):
+        with (
+            NewsFile(arguments.output, budget_s=arguments.rule.budget_s) as news,
+            connected(arguments.where, what, progress.say, seed=seed) as (measurer, description),
+        ):
             if before is not None:
                 for change in before.check_target(description, force=arguments.force):
                     progress.say(f"note: forced: {change}")
-            asked = _asked(arguments, space, before, seed)
+            asked = asked_of(arguments, space, before, seed)
             builder = TableBuilder(plan, space, measurer, asked, arguments.rule)
-            _measure(builder, arguments, progress)
+            _measure(builder, arguments, progress, news)
     except KeyboardInterrupt:
         progress.close()
-        sys.stderr.write(f"boardfront: interrupted; {_how_to_go_on(arguments)}\n")
+        sys.stderr.write(f"boardfront: interrupted; {how_to_go_on(arguments)}\n")
         return 130
     finally:
         progress.close()
@@ -114,7 +119,7 @@ def run(arguments: BuildArguments) -> int:
 
         write_summary(table)
         if builder.is_out_of_time:
-            sys.stdout.write(f"the budget is used up: {_how_to_go_on(arguments)}\n")
+            sys.stdout.write(f"the budget is used up: {how_to_go_on(arguments)}\n")
         sys.stdout.write(f"table in {arguments.output}\n")
     return 0
 
@@ -219,6 +224,22 @@ def _before(arguments: BuildArguments, space: TableSpace) -> Table | None:
     if arguments.overwrite or not path.exists():
         return None
     table = Table.load(path)
+    if table.transfer is not None:
+        raise WrongInputError(
+            f"{path}: expected a table that is measured block by block, got one transferred from "
+            f"{table.transfer.file}: choose another -o, replace it by --overwrite, or go on with "
+            "`boardfront table transfer`"
+        )
+    check_same(table, arguments, task)
+    return table
+
+
+def check_same(table: Table, arguments: BuildArguments, task: Task) -> None:
+    """Make sure that a table can be gone on with.
+
+    Raises:
+        WrongInputError: It is of something else than what is asked for.
+    """
     wanted = {
         "space": (table.space, arguments.space),
         "settings": (_plain(table.space_settings), _plain(arguments.settings)),
@@ -232,10 +253,9 @@ def _before(arguments: BuildArguments, space: TableSpace) -> Table | None:
     for name, (has, asked) in wanted.items():
         if has != asked:
             raise WrongInputError(
-                f"{path}: expected a table to go on with, got one whose {name} is {has}, not "
-                f"{asked}: choose another -o, or replace it by --overwrite"
+                f"{arguments.output}: expected a table to go on with, got one whose {name} is "
+                f"{has}, not {asked}: choose another -o, or replace it by --overwrite"
             )
-    return table
 
 
 def _plan(arguments: BuildArguments, space: TableSpace, before: Table | None) -> Plan:
@@ -268,13 +288,20 @@ def _plan(arguments: BuildArguments, space: TableSpace, before: Table | None) ->
 def _active_plan(
     arguments: BuildArguments, space: TableSpace, members: Members, rng: np.random.Generator
 ) -> Plan:
-    """Return a plan that measures some of the blocks that sampled networks have."""
+    """Return a plan that measures some of a space's blocks, those that matter and say most.
+
+    Of all its blocks where they can be listed, else of those that sampled networks have. How
+    often a block matters is told by networks that the table is not judged by.
+    """
     from boardfront.latency_models.table_active import ActiveChooser, ActiveRule, Interpolator
     from boardfront.latency_models.table_plan import Plan
 
-    networks = [one.chain for one in (*members.calibration, *members.held_out)]
-    chains = [members.base.chain, *networks, *members.guides[:_POOL]]
-    kinds = sorted({block for chain in chains for block in chain})
+    listed = space.blocks.block_kinds()
+    calibration = [one.chain for one in members.calibration]
+    weights = [members.base.chain, *calibration, *members.guides[:_POOL]]
+    # Else the table would not cover what it is judged by.
+    covered = [*weights, *(one.chain for one in members.held_out)]
+    kinds = sorted(listed or {block for chain in covered for block in chain})
     # What comes first is measured first, before there is anything to choose by.
     order = rng.permutation(len(kinds)).tolist()
     order.sort(key=lambda index: kinds[index].kind not in {STEM, HEAD})
@@ -283,13 +310,14 @@ def _active_plan(
         members,
         [kinds[index] for index in order],
         has_call=space.has_call,
-        chooser=ActiveChooser(Interpolator(space.sizes), chains, rule),
+        chooser=ActiveChooser(Interpolator(space.sizes), weights, rule),
     )
 
 
-def _asked(
+def asked_of(
     arguments: BuildArguments, space: TableSpace, before: Table | None, seed: str
 ) -> TableTask:
+    """Return what a table is of."""
     from boardfront.latency_models.table_rule import TableTask
 
     return TableTask(
@@ -298,23 +326,26 @@ def _asked(
         task=task_of(arguments.task, arguments.batch, space),
         backend=arguments.where.backend,
         options=arguments.where.options,
-        cpus=arguments.where.cpus,
+        # As it began, also where the device's default has changed meanwhile.
+        cpus=arguments.where.cpus or (before.target.cpus if before is not None else ""),
         start_below_c=arguments.where.start_below_c,
         seed=seed,
         built_unix_s=time.time() if before is None else before.built_unix_s,
     )
 
 
-def _measure(builder: TableBuilder, arguments: BuildArguments, progress: RunProgress) -> None:
+def _measure(
+    builder: TableBuilder, arguments: BuildArguments, progress: RunProgress, news: NewsFile
+) -> None:
     """Measure; the file holds after each look what is known by then."""
-    pace = _Pace(blocks=len(builder.plan.entries))
+    pace = _Pace(blocks=len(builder.plan.entries), news=news)
     number, total = -1, 0
     for step in builder.run():
         if not step.is_new:
             # Of an earlier part of this build.
             pace.skip(step)
             continue
-        save(builder, arguments.output)
+        save(builder, arguments.output, closely=False)
         is_round = step.round_number != number
         if is_round or step.done > total:
             # Where few of many blocks are measured, what they are compared with adds looks.
@@ -330,22 +361,26 @@ def _measure(builder: TableBuilder, arguments: BuildArguments, progress: RunProg
         progress.say(f"note: {block.text}: no sampled network has a place for it")
 
 
-def save(builder: TableBuilder, output: Path) -> None:
+def save(builder: TableBuilder, output: Path, *, closely: bool = True) -> None:
     """Write what is known by now."""
-    table = builder.table()
+    from boardfront.latency_models.table_finalists import save_with_rows
+
+    table = builder.table(closely=closely)
     if table is not None:
-        table.save(output)
+        save_with_rows(table, output)
 
 
 class _Pace:
-    """How fast blocks get their times.
+    """How fast blocks get their times, told to who waits and to who looks on.
 
     Args:
         blocks: To be measured in all.
+        news: Is told, for who looks on.
     """
 
-    def __init__(self, *, blocks: int) -> None:
+    def __init__(self, *, blocks: int, news: NewsFile) -> None:
         self._blocks = blocks
+        self._news = news
         self._began_s = time.monotonic()
         self._before = 0
 
@@ -355,10 +390,20 @@ class _Pace:
         self._began_s = time.monotonic()
 
     def words(self, step: Step) -> str:
-        """Say where the build stands."""
+        """Say where the build stands, and tell the news."""
         minutes = (time.monotonic() - self._began_s) / 60
         rate = (step.entries - self._before) / minutes if minutes > 0 else 0.0
         left = text.format_duration(step.left_s)
+        self._news.tell(
+            blocks=self._blocks,
+            entries=step.entries,
+            before=self._before,
+            round_number=step.round_number,
+            done=step.done,
+            total=step.total,
+            left_s=step.left_s,
+            note=f"{step.look.name}: {step.note}",
+        )
         return (
             f"{step.entries}/{self._blocks} blocks, {rate:.0f}/min, about {left} of this round "
             f"left; {step.look.name}: {step.note}"
@@ -371,7 +416,8 @@ def _progress() -> RunProgress:
     return make_progress()
 
 
-def _how_to_go_on(arguments: BuildArguments) -> str:
+def how_to_go_on(arguments: BuildArguments) -> str:
+    """Say what the file holds, and with which command the build goes on."""
     if not arguments.output.exists():
         return "nothing was measured yet; call it again"
     words = [word for word in sys.argv[1:] if word not in {"--overwrite", "--debug"}]

@@ -24,13 +24,15 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from boardfront.latency_models.blocks import BlockKey
-    from boardfront.latency_models.table import Residual, TableEntry
+    from boardfront.latency_models.table import FinalistRow, Residual, TableEntry
+    from boardfront.latency_models.table_parts import PredictionError
 
 _COLUMNS = 8
 _PLOT = 41
 """Characters of the residuals' axis; the middle one is no error."""
 
 _LISTED = 40
+_SEARCHES = 3
 _COLOURS = ("#1a6e3c", "#3f8f3a", "#8aa12f", "#c2a62b", "#d4842a", "#cf5a2c", "#b8322f")
 
 
@@ -56,6 +58,8 @@ def run(file: Path, *, as_json: bool, networks: bool = True) -> int:
 
 def write_summary(table: Table) -> None:
     """Print what a table is of, and how far it can be trusted."""
+    from boardfront.host.table import print_pairs
+
     rows = [
         ("space", f"{table.space} {_settings(table)}".rstrip()),
         ("task", _task(table)),
@@ -70,13 +74,35 @@ def write_summary(table: Table) -> None:
         rows.append(
             ("base", f"{table.base}  {base}  ({_interval(table.base_low_s, table.base_high_s)})")
         )
+    rows += transfer_lines(table)
     rows += _trust(table)
     if table.origin is not Origin.MEASURED:
         rows.append(("origin", f"{table.origin.value}: not to be acted upon"))
     rows += [("note", note) for note in table.notes[:5]]
-    width = max(len(name) for name, _ in rows)
-    for name, value in rows:
-        sys.stdout.write(f"{name:<{width}}  {value}\n")
+    print_pairs(rows)
+
+
+def transfer_lines(table: Table) -> list[tuple[str, str]]:
+    """Return which table a transferred one came from, and whether it was worth it."""
+    origin = table.transfer
+    if origin is None:
+        return []
+    on = f"on {origin.networks} networks" if origin.networks else "not yet: too few networks"
+    own = "" if origin.mape is None else f", residual MAPE {origin.mape:.2%}"
+    rows = [
+        ("transferred", f"from {origin.file}, {on}"),
+        ("", f"of {origin.target}, {origin.task}{own}"),
+        ("", f"digest {origin.digest}"),
+    ]
+    width = max((len(one.name) for one in origin.rivals), default=0)
+    for number, one in enumerate(origin.rivals):
+        ranks = "" if one.spearman is None else f", Spearman {one.spearman:.3f}"
+        error = (
+            f"{one.name:<{width}}  MAPE {one.mape:.2%}, within 5 % {one.within_5:.0%}, within "
+            f"10 % {one.within_10:.0%}{ranks}"
+        )
+        rows.append(("" if number else "held out", error))
+    return rows
 
 
 def residual_lines(residual: Residual) -> list[tuple[str, str]]:
@@ -114,13 +140,56 @@ def _trust(table: Table) -> list[tuple[str, str]]:
         rows.append(("residual", "none yet: the table is not finished"))
     else:
         rows += residual_lines(table.residual)
-    return [*rows, *_model(table)]
+    return [*rows, *finalist_lines(table.finalists), *_model(table)]
+
+
+def finalist_lines(rows: Sequence[FinalistRow]) -> list[tuple[str, str]]:
+    """Return what the finalists of the last searches say of a table, as names and values."""
+    if not rows:
+        return []
+    found = []
+    for row in rows[-_SEARCHES:]:
+        found += _finalist_lines(row)
+    more = len(rows) - _SEARCHES
+    before = f"; {more} earlier searches are in the file" if more > 0 else ""
+    name = "selected"
+    why = "chosen by these predictions, so not to be pooled with the residual"
+    return [*found, (name, f"finalists are {why}{before}")]
+
+
+def _finalist_lines(row: FinalistRow) -> list[tuple[str, str]]:
+    day = time.strftime("%Y-%m-%d %H:%M", time.localtime(row.measured_unix_s))
+    error = row.error
+    ranks = "" if error.spearman is None else f", Spearman {error.spearman:.3f}"
+    lines = [
+        ("finalists", f"{_error(error)}, {row.run} on {row.target}, {day}, by {row.model}"),
+        (
+            "",
+            f"within 5 % {error.within_5:.0%}, 10 % {error.within_10:.0%}, in their intervals "
+            f"{row.inside} of {error.networks}, worst {error.worst:+.1%} "
+            f"{error.worst_encoding}{ranks}",
+        ),
+    ]
+    if row.level is not None and row.at_level is not None:
+        level = f"the base took {row.level:.3f} times as long"
+        lines.append(("", f"{level}: at its level {_error(row.at_level)}"))
+    if row.over_limit:
+        lines.append(("", f"{row.over_limit} of {error.networks} were over the search's limit"))
+    lines += [("", f"forced: {mark}") for mark in row.forced]
+    return lines
+
+
+def _error(error: PredictionError) -> str:
+    return f"MAPE {error.mape:.2%} on {error.networks} (bias {error.bias:+.2%})"
 
 
 def _model(table: Table) -> list[tuple[str, str]]:
     """Return which model whole networks speak for, each one's error beside it."""
-    from boardfront.latency_models.table_models import choose_model
+    from boardfront.latency_models.table_models import choose_model, predictor_of
 
+    if table.transfer is not None:
+        how = "the held-out networks say how wide its intervals are"
+        return [("model", f"{predictor_of(table).name}; {how}")]
     choice = choose_model(table)
     if choice is None:
         return []
@@ -133,10 +202,11 @@ def _blocks(table: Table) -> str:
     known = f"{len(table.entries)} of {of}"
     doubtful = sum(entry.verdict is not Verdict.OK for entry in table.entries)
     coarse = sum(_is_coarse(entry, table.precision) for entry in table.entries)
-    made = sum(entry.origin is not EntryOrigin.MEASURED for entry in table.entries)
     said = [known]
-    if made:
-        said.append(f"{made} not measured here")
+    for origin in EntryOrigin:
+        made = sum(entry.origin is origin for entry in table.entries)
+        if made and origin is not EntryOrigin.MEASURED:
+            said.append(f"{made} {origin.value}, not measured here")
     if doubtful:
         said.append(f"{doubtful} not ok")
     if coarse:
@@ -172,7 +242,7 @@ def _write_fixed(table: Table) -> None:
         (
             entry.block.text,
             *_times(entry.time_s, entry.low_s, entry.high_s),
-            entry.verdict.value,
+            _verdict(entry),
             str(entry.count),
         )
         for entry in table.entries
@@ -184,6 +254,12 @@ def _write_fixed(table: Table) -> None:
         right={"ms", "+-ms", "samples"},
     )
     sys.stdout.write("\n")
+
+
+def _verdict(entry: TableEntry) -> str:
+    """Return how an entry was measured, or where it comes from."""
+    is_measured = entry.origin is EntryOrigin.MEASURED
+    return entry.verdict.value if is_measured else entry.origin.value
 
 
 def _times(time_s: float, low_s: float, high_s: float) -> tuple[str, str]:
@@ -209,6 +285,8 @@ def _write_heat_map(table: Table) -> None:
             list(entries.values()),
         )
         sys.stdout.write("\n")
+    if any(entry.origin is not EntryOrigin.MEASURED for entry in entries.values()):
+        sys.stdout.write("~ not measured here\n\n")
 
 
 def _place(block: BlockKey) -> str:
@@ -244,7 +322,8 @@ def _write_cells(
 def _cell(entry: TableEntry | None) -> str:
     if entry is None:
         return "-"
-    mark = "" if entry.verdict is Verdict.OK else "?"
+    mark = "" if entry.origin is EntryOrigin.MEASURED else "~"
+    mark += "" if entry.verdict is Verdict.OK else "?"
     return f"{entry.time_s * 1e3:.4f}{mark}"
 
 
@@ -265,7 +344,7 @@ def _write_slowest(entries: Sequence[TableEntry]) -> None:
     print_table(
         ("block", "ms", "+-ms", "verdict"),
         [
-            (one.block.text, *_times(one.time_s, one.low_s, one.high_s), one.verdict.value)
+            (one.block.text, *_times(one.time_s, one.low_s, one.high_s), _verdict(one))
             for one in slowest
         ],
         title=f"the slowest {len(slowest)} of {len(entries)} blocks",

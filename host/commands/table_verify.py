@@ -175,7 +175,7 @@ def _to_json(found: Verification, marks: tuple[str, ...]) -> dict[str, object]:
 
 def _write(found: Verification, marks: tuple[str, ...]) -> None:
     from boardfront.host.commands.table_show import residual_lines
-    from boardfront.host.table import print_table
+    from boardfront.host.table import print_pairs, print_table
 
     print_table(
         ("block", "was ms", "is ms", "agrees"),
@@ -198,6 +198,5 @@ def _write(found: Verification, marks: tuple[str, ...]) -> None:
     lines += [("forced", mark) for mark in marks]
     lines += [("note", note) for note in found.notes]
     lines += [("reason", reason) for reason in found.reasons]
-    width = max(len(name) for name, _ in lines)
-    sys.stdout.write("".join(f"{name:<{width}}  {value}\n" for name, value in lines))
+    print_pairs(lines)
     sys.stdout.write("the table holds\n" if found.holds else "the table holds no more\n")

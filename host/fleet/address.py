@@ -111,7 +111,7 @@ class LocalAgent:
             answer = self._start(deadline_s)
             if answer:
                 return answer
-            self._others = self._of_other()
+            self._others = _address_in(self._state)
             if self._others and _answers(self._others):
                 return self._others
             if time.monotonic() > deadline_s:
@@ -182,14 +182,41 @@ class LocalAgent:
         self._socket_folder = tempfile.TemporaryDirectory(prefix="boardfront-")
         return Path(self._socket_folder.name) / "agent.sock"
 
-    def _of_other(self) -> str:
-        try:
-            return (self._state / "address").read_text().strip()
-        except OSError:
-            return ""
-
     def _log_path(self) -> Path:
         return self._state / "agent.log"
+
+
+class RunningAgent:
+    """This machine's own agent, for who only looks on: it is never started.
+
+    Args:
+        state: The agent's folder.
+    """
+
+    credentials: DeviceCredentials | None = None
+
+    def __init__(self, state: Path | None = None) -> None:
+        self._state = state or default_state()
+
+    def resolve(self) -> str:
+        """Return the address of the agent that somebody runs.
+
+        Raises:
+            NoLocalAgentError: If nobody does.
+        """
+        address = _address_in(self._state)
+        if not address or not _answers(address):
+            raise NoLocalAgentError(
+                "no agent runs on this machine: what measures here starts one for as long"
+            )
+        return address
+
+    def close(self) -> None:
+        """Do nothing: the agent is not ours."""
+
+
+class NoLocalAgentError(BoardfrontError):
+    """Nobody measures on this machine now."""
 
 
 def parse_device(text: str) -> AgentAddress:
@@ -205,6 +232,14 @@ def default_state() -> Path:
     """Return the folder of this machine's own agent."""
     base = os.environ.get("XDG_STATE_HOME")
     return (Path(base) if base else Path.home() / ".local" / "state") / "boardfront" / "local"
+
+
+def _address_in(state: Path) -> str:
+    """Return where the agent on a folder listens; one that was killed leaves it behind."""
+    try:
+        return (state / "address").read_text().strip()
+    except OSError:
+        return ""
 
 
 def _answers(address: str) -> bool:

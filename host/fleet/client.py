@@ -194,7 +194,9 @@ class AgentClient:
         while not follower.finished:
             self._retried(lambda: self._attach(job, artifacts, follower))
         if follower.state is not records.JobState.COMPLETED:
-            raise JobCancelledError(f"job {job.job_id} was cancelled on its agent")
+            raise JobCancelledError(
+                f"job {job.job_id} was cancelled on its agent", follower.answers
+            )
         return follower.answers
 
     def send(self, job: records.Job, artifacts: Mapping[str, bytes]) -> None:
@@ -228,6 +230,21 @@ class AgentClient:
         except grpc.RpcError as error:
             if error.code() is not grpc.StatusCode.NOT_FOUND:
                 raise self._unreachable(error) from None
+
+    def cancel_from_outside(self, job_id: str) -> None:
+        """End a job that `run` waits for, which then raises JobCancelledError.
+
+        For any thread: it is asked over a connection of its own.
+
+        Raises:
+            BoardfrontError: If the agent does not answer, or does not know the job.
+        """
+        client = AgentClient(self._address)
+        try:
+            request = agent_pb2.CancelRequest(job_id=job_id)
+            client._asked_once(lambda stub: stub.Cancel(request, timeout=_CALL_WITHIN_S))
+        finally:
+            client.close()
 
     def acknowledge(self, job_id: str) -> None:
         """Let the agent forget a finished job."""
@@ -492,7 +509,18 @@ class AbandonedError(BoardfrontError):
 
 
 class JobCancelledError(BoardfrontError):
-    """A job ended because somebody cancelled it."""
+    """A job ended because somebody cancelled it.
+
+    Args:
+        message: Which.
+        answers: What it had answered by then, by subject id.
+    """
+
+    def __init__(
+        self, message: str, answers: Mapping[str, records.Result | records.Failure]
+    ) -> None:
+        self.answers = answers
+        super().__init__(message)
 
 
 class ArtifactGoneError(BoardfrontError):

@@ -309,6 +309,7 @@ class Crew:
                 return
             self._scheduler.service.passed_test(board)
             self._changed.notify_all()
+        self._ledger.note_back(board)
         self.post(lambda: self._say(f"board {board} passed its self-test and is back"))
 
     def failed(self, error: BaseException) -> None:
@@ -389,6 +390,7 @@ class Crew:
         self._scheduler.give_back(board)
         self._changed.notify_all()
         why = self._scheduler.service.why_out(board)
+        self._ledger.note_left_out(board, why)
         line = f"board {board} is left out until it passes its self-test: {why}"
         self.post(lambda: self._say(line))
 

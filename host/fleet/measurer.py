@@ -7,7 +7,12 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from boardfront.host.fleet.client import AgentClient, JobForgottenError, artifact_name
+from boardfront.host.fleet.client import (
+    AgentClient,
+    JobCancelledError,
+    JobForgottenError,
+    artifact_name,
+)
 from boardfront.host.fleet.compiling import HostCompiler, is_compiled_here
 from boardfront.host.fleet.kept_artifacts import KeptArtifacts
 from boardfront.host.fleet.planned_job import (
@@ -19,6 +24,7 @@ from boardfront.host.fleet.planned_job import (
     room_together,
 )
 from boardfront.host.fleet.sentinel import Sentinel, SentinelRule, sentinel_key
+from boardfront.host.fleet.under_way import JobsUnderWay
 from boardfront.host.paths import default_cache
 from boardfront.host.tvm_compile import CompileFailedError
 from boardfront.latency_models.base import Measurement, TimeRequest
@@ -67,6 +73,8 @@ class DeviceMeasurer:
         sentinel: SentinelRule | None = None,
         description_holds_s: float = DESCRIPTION_HOLDS_S,
     ) -> None:
+        self.under_way = JobsUnderWay()
+        """Is told of the jobs; what a person ends through it is answered by failures."""
         self._client = client
         self._store = store
         self._listener = listener
@@ -182,6 +190,7 @@ class DeviceMeasurer:
     def send(self, planned: PlannedJob) -> None:
         """Put a job into the device's queue; `finish` fetches its answers."""
         self._client.send(planned.job, planned.artifacts)
+        self.under_way.send(planned.job.job_id, _label(planned), self._client.cancel_from_outside)
 
     def finish(
         self, planned: PlannedJob, on_event: Callable[[], None] = lambda: None
@@ -200,11 +209,11 @@ class DeviceMeasurer:
             on_event()
 
         try:
-            answers = self._client.run(job, planned.artifacts, listen)
+            answers = self._run(planned, job, listen)
         except JobForgottenError:
             # Its results went to another store: this store needs a measurement of its own.
             job = make_job(asked, planned.beside, unique=True)
-            answers = self._client.run(job, planned.artifacts, listen)
+            answers = self._run(planned, job, listen)
         except KeyboardInterrupt:
             self._cancel_quietly(job.job_id)
             raise
@@ -219,6 +228,23 @@ class DeviceMeasurer:
         self._client.acknowledge(job.job_id)
         self._note(asked, measurements, planned.description)
         return measurements
+
+    def _run(
+        self, planned: PlannedJob, job: records.Job, listen: Callable[[records.JobEvent], None]
+    ) -> dict[str, records.Result | records.Failure]:
+        """Run a job; what a person ended is answered by failures."""
+        end = self._client.cancel_from_outside
+        with self.under_way.running(job.job_id, _label(planned), end):
+            if self.under_way.is_unwanted(job.job_id):
+                # It waited in the queue, or another board had it, which went away.
+                self._cancel_quietly(job.job_id)
+                return self.under_way.answers(job, {})
+            try:
+                return self._client.run(job, planned.artifacts, listen)
+            except JobCancelledError as error:
+                if not self.under_way.is_unwanted(job.job_id):
+                    raise
+                return self.under_way.answers(job, error.answers)
 
     def _note(
         self,
@@ -315,3 +341,8 @@ class DeviceMeasurer:
         except BoardfrontError:
             # The device is away: its job ends by its own deadline.
             return
+
+
+def _label(planned: PlannedJob) -> str:
+    labels = [item.request.label or item.subject.subject_id for item in planned.asked]
+    return labels[0] if len(labels) == 1 else f"{labels[0]} and {len(labels) - 1} more"

@@ -73,6 +73,21 @@ class CandidateView:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class EventView:
+    """Something that happened to a run, as a line.
+
+    Args:
+        text: What happened.
+        time_unix_s: When; None where nobody wrote it.
+        is_trouble: Whether somebody may have to do something.
+    """
+
+    text: str
+    time_unix_s: float | None = None
+    is_trouble: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class RunView:
     """A run at one moment.
 
@@ -98,6 +113,9 @@ class RunView:
             replaces an earlier one.
         remeasured: Times found wrong and replaced, in order.
         interruptions: Reasons, in order.
+        events: What happened beside epochs and candidates, in order.
+        heard_unix_s: When the run wrote its journal last; None before.
+        said: The last lines that it said beside its journal.
     """
 
     name: str
@@ -120,6 +138,9 @@ class RunView:
     finalists: tuple[records.FinalistMeasured, ...] = ()
     remeasured: tuple[records.Remeasured, ...] = ()
     interruptions: tuple[str, ...] = ()
+    events: tuple[EventView, ...] = ()
+    heard_unix_s: float | None = None
+    said: tuple[str, ...] = ()
 
     @property
     def front(self) -> tuple[CandidateView, ...]:

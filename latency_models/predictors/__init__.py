@@ -17,7 +17,7 @@ from boardfront.latency_models.predictors.choose import (
     choose,
     usual_candidates,
 )
-from boardfront.latency_models.predictors.conformal import CalibratedModel
+from boardfront.latency_models.predictors.conformal import CalibratedModel, FrozenModel
 from boardfront.latency_models.predictors.residual import Learner, ResidualModel
 from boardfront.latency_models.predictors.ridge import RidgeModel
 from boardfront.latency_models.predictors.transfer import TransferModel
@@ -30,6 +30,7 @@ __all__ = [
     "CalibratedModel",
     "Candidate",
     "Choice",
+    "FrozenModel",
     "LatencyModel",
     "Learner",
     "NetworkFeatures",

@@ -101,13 +101,53 @@ class CalibratedModel:
     def predict(self, decompositions: Sequence[Decomposition]) -> Prediction:
         """Return the times of networks."""
         factor = self.factor
-        found = self._model.predict(decompositions)
-        half_s = factor * _half_s(found)
-        return Prediction(
-            median_s=found.median_s,
-            low_s=np.maximum(found.median_s - half_s, 0.0),
-            high_s=found.median_s + half_s,
-        )
+        return _stretched(self._model.predict(decompositions), factor)
+
+
+class FrozenModel:
+    """A model that stays as it was fitted: new networks say only how wide its intervals are.
+
+    Split conformal: the factor on the model's own intervals is the conformal quantile of
+    |measured - predicted| over their half-widths, on networks that built nothing in the model.
+
+    Source: H. Papadopoulos, K. Proedrou, V. Vovk and A. Gammerman, Inductive confidence machines
+    for regression, ECML 2002; scores over a width as in `CalibratedModel`. Networks must be drawn
+    as those that shall be predicted. Fewer than 19 networks: see `conformal_quantile`.
+
+    Args:
+        model: Fitted. Before `fit` its own intervals hold.
+    """
+
+    def __init__(self, model: LatencyModel) -> None:
+        self._model = model
+        self._factor = 1.0
+
+    @property
+    def name(self) -> str:
+        """What to call it in print."""
+        return self._model.name
+
+    @property
+    def factor(self) -> float:
+        """By how much the model's own intervals were stretched; about 1 for an honest one."""
+        return self._factor
+
+    def fit(
+        self,
+        decompositions: Sequence[Decomposition],
+        times_s: npt.ArrayLike,
+        weights: npt.ArrayLike | None = None,
+    ) -> None:
+        """Learn the intervals from measured networks, see `LatencyModel.fit`; none: its own."""
+        times, _ = check_times(len(decompositions), times_s, weights, at_least=0, name=self.name)
+        self._factor = 1.0
+        if len(times):
+            found = self._model.predict(decompositions)
+            self._factor = conformal_quantile(np.abs(times - found.median_s) / _half_s(found))
+
+    def predict(self, decompositions: Sequence[Decomposition]) -> Prediction:
+        """Return the times of networks."""
+        return _stretched(self._model.predict(decompositions), self._factor)
 
 
 def split(
@@ -123,3 +163,12 @@ def _half_s(found: Prediction) -> FloatArray:
     half_s = np.maximum(found.high_s - found.median_s, found.median_s - found.low_s)
     least = np.maximum(_LEAST_HALF * found.median_s, 1e-12)
     return np.asarray(np.maximum(half_s, least), dtype=np.float64)
+
+
+def _stretched(found: Prediction, factor: float) -> Prediction:
+    half_s = factor * _half_s(found)
+    return Prediction(
+        median_s=found.median_s,
+        low_s=np.maximum(found.median_s - half_s, 0.0),
+        high_s=found.median_s + half_s,
+    )

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from boardfront.latency_models.blocks import Decomposition
+from boardfront.latency_models.predictors.additive import BlockTimes
 from boardfront.latency_models.predictors.base import (
     SMALLEST_WEIGHT_TIME,
     BlockIndex,
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from boardfront.latency_models.blocks import BlockKey, Decomposition
+    from boardfront.latency_models.blocks import BlockKey
 
 _MIN_NETWORKS = 3
 
@@ -125,6 +127,39 @@ class TransferModel:
             squares[row] = sum(number**2 for number in others.values())
         return self._fit.predict(self._terms(single, counts), squares / self._scales[-1] ** 2)
 
+    def block_times(self, blocks: Sequence[BlockKey], network: Decomposition) -> BlockTimes:
+        """Return what the new board's blocks take, by the differences that they make.
+
+        All terms but the other board's prediction are sums over blocks. Where that is one as
+        well, these times and the fixed part sum to what `predict` says of any network of these
+        blocks. The intervals hold what the measurements leave open; not the networks' noise.
+
+        Args:
+            blocks: Each once, those of `network` among them.
+            network: To which each block is added in turn. One of typical size: a prediction that
+                is cut off at 0 makes no differences.
+
+        Raises:
+            UnknownBlockError: `network` has a block that is not in `blocks`.
+        """
+        if self._fit is None:
+            raise NotFittedError(self.name)
+        counts = BlockIndex(blocks).counts([network])
+        longer = [Decomposition(blocks=(*network.blocks, block)) for block in blocks]
+        terms = self._terms(*self._columns([network, *longer]))
+        added = [term[1:] - term[:1] for term in terms]
+        fixed = [term[:1] - counts @ more for term, more in zip(terms, added, strict=True)]
+        times_s, halves_s = self._fit.spans(added)
+        fixed_s, fixed_half_s = self._fit.spans(fixed)
+        return BlockTimes(
+            blocks=tuple(blocks),
+            times_s=times_s,
+            low_s=times_s - halves_s,
+            high_s=times_s + halves_s,
+            fixed_s=float(fixed_s[0]),
+            fixed_half_s=float(fixed_half_s[0]),
+        )
+
     def _columns(self, decompositions: Sequence[Decomposition]) -> tuple[FloatArray, FloatArray]:
         """Return the terms of one column side by side, and the counts."""
         assert self._index is not None  # noqa: S101 - set by fit, which alone leads here
@@ -163,21 +198,33 @@ class _Process:
     def predict(self, terms: list[FloatArray], unknown: FloatArray) -> Prediction:
         """Return times; `unknown` holds the squared counts of blocks without a column."""
         sizes = np.exp(self.logs)
+        mean, variance = self._line(terms, sizes[-2] * unknown)
+        level = np.ones_like(mean) if self.floor is None else np.maximum(mean, self.floor)
+        half = self._quantile * np.sqrt(variance + sizes[-1] * level**2)
+        return around(mean * self.unit_s, half * self.unit_s)
+
+    def spans(self, terms: list[FloatArray]) -> tuple[FloatArray, FloatArray]:
+        """Return parts of times and half of their intervals' widths, without noise, seconds."""
+        mean, variance = self._line(terms, np.zeros(len(terms[0])))
+        return mean * self.unit_s, self._quantile * np.sqrt(variance) * self.unit_s
+
+    @property
+    def _quantile(self) -> float:
+        return student_quantile(len(self.answers) - 1)
+
+    def _line(self, terms: list[FloatArray], prior: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Return mean and variance without noise; `prior` is variance that no term has."""
         weights = [size * (mine.T @ self.answers) for size, mine in self._sized()]
         mean = sum(
             (term @ weight for term, weight in zip(terms, weights, strict=True)),
-            np.zeros(len(unknown)),
+            np.zeros(len(prior)),
         )
-        prior = sizes[-2] * unknown
-        across = np.zeros((len(self.answers), len(unknown)))
+        across = np.zeros((len(self.answers), len(prior)))
         for (size, mine), term in zip(self._sized(), terms, strict=True):
             prior = prior + size * (term**2).sum(1)
             across += size * (mine @ term.T)
         explained = (np.linalg.solve(self.root, across) ** 2).sum(0)
-        level = np.ones_like(mean) if self.floor is None else np.maximum(mean, self.floor)
-        variance = np.maximum(prior - explained, 0.0) + sizes[-1] * level**2
-        half = student_quantile(len(self.answers) - 1) * np.sqrt(variance)
-        return around(mean * self.unit_s, half * self.unit_s)
+        return mean, np.maximum(prior - explained, 0.0)
 
     def _sized(self) -> list[tuple[float, FloatArray]]:
         return list(zip(np.exp(self.logs[:-1]), self.terms, strict=True))

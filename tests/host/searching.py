@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 _Record = TypeVar("_Record")
 
-WITHIN_S = 120.0
+WITHIN_S = 200.0
 """Longest wait for a whole search; an idle machine needs a tenth."""
 
 EVALUATIONS = 10

@@ -220,6 +220,23 @@ def test_finalists_may_be_left_out() -> None:
     assert experiment.finalists.processes == 3
 
 
+def test_a_table_lies_beside_the_experiment(tmp_path: Path) -> None:
+    text = _changed('name = "board"\n', 'name = "board"\ntable = "tables/pi.json"\n')
+    (tmp_path / "night.toml").write_text(text)
+    laptop, board = load_experiment(tmp_path / "night.toml").targets
+    assert laptop.table is None
+    assert board.table is not None
+    # It is read when a run begins.
+    assert board.table.file == tmp_path / "tables" / "pi.json"
+    assert (board.table.name, board.force_table) == ("tables/pi.json", False)
+
+
+def test_nothing_is_forced_without_a_table() -> None:
+    message = "wrong key 'force_table' in [[target]]: expected it beside 'table', got it alone"
+    with pytest.raises(WrongInputError, match=re.escape(message)):
+        _parse(_changed('name = "board"\n', 'name = "board"\nforce_table = true\n'))
+
+
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(WrongInputError, match=r"none\.toml: expected an experiment file"):
         load_experiment(tmp_path / "none.toml")

@@ -105,6 +105,46 @@ def _write(path: Path, *records: Record) -> None:
             journal.append(record)
 
 
+def test_a_predicted_time_comes_back_as_one(path: Path) -> None:
+    predicted = Latency(median_s=0.002, low_s=0.001, high_s=0.003, predicted=True)
+    scored = Evaluation(
+        index=0,
+        generation=0,
+        encoding="0123",
+        scores={"latency": 0.002},
+        latencies={"laptop": predicted},
+        estimator_state_id="s1",
+        elapsed_s=0.0,
+    )
+    measured = FinalistMeasured(
+        encoding="0123",
+        target="laptop",
+        predicted_s=0.002,
+        predicted_low_s=0.001,
+        predicted_high_s=0.003,
+        predicted_by="additive, calibrated",
+        level=1.02,
+        latency=_LATENCY,
+        limit_s=0.0019,
+        over_limit=True,
+    )
+    _write(path, scored, measured)
+    assert read_journal(path).records == (scored, measured)
+
+
+def test_what_is_written_lazily_stands_there_at_once(path: Path) -> None:
+    with Journal(path) as journal:
+        for number in range(20):
+            journal.append_lazily(EstimatorReady(state_id=f"s{number}"))
+            # Another process sees it, and it outlives this one; a power cut is another matter.
+            assert len(read_journal(path).records) == number + 1
+        with pytest.raises(WrongInputError):
+            journal.append_lazily(Interrupted(reason="", time_unix_s=float("nan")))
+    with pytest.raises(JournalError, match="got a closed one"):
+        journal.append_lazily(EstimatorReady(state_id="late"))
+    assert len(read_journal(path).records) == 20
+
+
 def test_every_record_comes_back_as_it_was(path: Path) -> None:
     records = (*_RECORDS, *_LATER)
     assert {type(record) for record in records} == set(TYPES.values())

@@ -63,7 +63,7 @@ def test_the_folder_holds_everything(finished: Place) -> None:
     assert {path.name for path in folder.path.iterdir()} == {
         *("experiment.toml", "run.json", "journal.jsonl", "journal.jsonl.lock", "control"),
         *("checkpoints", "models", "front.json", "front.csv", "report.txt"),
-        "measurements.jsonl",
+        *("measurements.jsonl", "log.txt"),
     }
     assert folder.supernet.exists()
     assert not list(folder.control.iterdir())

@@ -38,7 +38,7 @@ def filled(place: Place) -> Place:
 def test_info_tells_what_is_there(filled: Place, boardfront: Command) -> None:
     code, out, err = boardfront("store", "info")
     assert (code, err) == (0, "")
-    lines = {line.partition("  ")[0]: line.partition("  ")[2].strip() for line in out.splitlines()}
+    lines = dict(line.split("\t") for line in out.split("\n\n")[0].splitlines())
     assert lines["store"] == f"{filled.store} (sqlite, revision 0003)"
     assert lines["measurements"] == "5"
     assert lines["results"] == "4 ok"

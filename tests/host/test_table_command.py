@@ -186,9 +186,9 @@ def test_a_killed_build_goes_on_and_measures_nothing_twice(built: Built) -> None
     after = _journal(built.place)
     assert set(after.values()) == {1}
     assert set(built.known) <= set(after)
-    # Looks: three at the base alone; the call, two ways, ten blocks, two networks and a repeat
-    # beside something else.
-    assert len(after) == 3 + 2 * (1 + 2 + 10 + 2 + 1)
+    # Looks: three at the base alone; the call, two ways and a repeat, each beside something else;
+    # ten blocks in four jobs and two networks in one, each beside one network.
+    assert len(after) == 3 + 2 * (1 + 2 + 1) + (10 + 4) + (2 + 1)
 
 
 def test_ctrl_c_keeps_what_was_measured_and_says_how_to_go_on(device: str, place: Place) -> None:
@@ -216,7 +216,7 @@ def test_what_is_shown(built: Built) -> None:
     done = place.call("table", "show", "toy.json")
     assert (done.returncode, done.stderr) == (0, "")
     lines = done.stdout.splitlines()
-    about = {line.partition("  ")[0]: line for line in lines}
+    about = {line.partition("\t")[0]: line for line in lines}
     assert "MAPE" in about["residual"]
     assert "1 repeats" in about["noise floor"]
     assert "programmed: not to be acted upon" in about["origin"]

@@ -115,6 +115,22 @@ def _search(
     return search(_algorithm(length), evaluator, OBJECTIVES, budget, seen)
 
 
+class _Comparing(_Seen):
+    """Finds every front from all candidates so far."""
+
+    @override
+    def generation_done(self, generation: int, front: Sequence[Candidate]) -> None:
+        super().generation_done(generation, front)
+        assert tuple(front) == front_of(self.candidates, OBJECTIVES)
+
+
+def test_each_generation_s_front_is_that_of_all_candidates() -> None:
+    seen = _Comparing()
+    front = _search(100, _Counting(), seen)
+    assert len(seen.fronts) == 13
+    assert front == front_of(seen.candidates, OBJECTIVES)
+
+
 def test_the_budget_counts_distinct_candidates_and_cuts_a_generation() -> None:
     evaluator, seen = _Counting(), _Seen()
     front = _search(21, evaluator, seen)

@@ -13,6 +13,7 @@ from tests.latency_models import samples
 from boardfront.host.fleet.address import RemoteAddress
 from boardfront.host.fleet.client import DeviceUnreachableError
 from boardfront.host.fleet.crew import Crew, Patience
+from boardfront.host.fleet.ledger import Ledger, take
 from boardfront.host.fleet.pool import Pool
 from boardfront.host.fleet.self_test import Seen, SelfTest
 from boardfront.host.fleet.sentinel import Finding, State
@@ -22,6 +23,7 @@ from boardfront.protos.records import Failure, FailureKind, Task, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
 
     from boardfront.latency_models.base import Measurement
 
@@ -115,8 +117,12 @@ def said() -> list[str]:
 
 
 @pytest.fixture
-def crew(said: list[str]) -> Iterator[Crew]:
-    made = Crew(said.append, patience=Patience(move_after_s=0.2, give_up_after_s=0.5))
+def crew(said: list[str], tmp_path: Path) -> Iterator[Crew]:
+    made = Crew(
+        said.append,
+        ledger=Ledger(tmp_path / "boards.jsonl"),
+        patience=Patience(move_after_s=0.2, give_up_after_s=0.5),
+    )
     yield made
     made.close()
 
@@ -146,7 +152,9 @@ def _names(answers: Sequence[Measurement]) -> list[str]:
     return [one.job_id for one in answers]
 
 
-def test_a_board_on_which_everything_crashes_is_put_out(crew: Crew, said: list[str]) -> None:
+def test_a_board_on_which_everything_crashes_is_put_out(
+    crew: Crew, said: list[str], tmp_path: Path
+) -> None:
     bad, good = _Board("bad", _failing(FailureKind.CRASHED)), _Board("good", _good)
     requests = _requests(12)
     answers = list(_pool(crew, bad, good).measure(requests))
@@ -160,6 +168,17 @@ def test_a_board_on_which_everything_crashes_is_put_out(crew: Crew, said: list[s
     )
     assert crew.is_out("bad")
     assert sum(entry.startswith("finish") for entry in bad.log) < len(requests)
+    # Who looks at the run can tell; the run's next life begins with all boards.
+    assert _left_out(tmp_path) == {"bad": line.partition(": ")[2]}
+    Ledger(tmp_path / "boards.jsonl")
+    assert _left_out(tmp_path) == {}
+
+
+def _left_out(folder: Path) -> dict[str, str]:
+    left_out: dict[str, str] = {}
+    for line in (folder / "boards.jsonl").read_text().splitlines():
+        take(line, {}, left_out)
+    return left_out
 
 
 def test_a_network_that_crashes_on_both_is_the_networks_fault(crew: Crew, said: list[str]) -> None:

@@ -16,7 +16,11 @@ from tests.latency_models.predictors.networks import (
 from boardfront.latency_models.accuracy import spearman
 from boardfront.latency_models.blocks import BlockKey, Decomposition
 from boardfront.latency_models.predictors.additive import AdditiveModel
-from boardfront.latency_models.predictors.base import LatencyModel, NotFittedError
+from boardfront.latency_models.predictors.base import (
+    LatencyModel,
+    NotFittedError,
+    UnknownBlockError,
+)
 from boardfront.latency_models.predictors.ridge import RidgeModel
 from boardfront.latency_models.predictors.transfer import TransferModel
 from boardfront.protos.errors import WrongInputError
@@ -128,3 +132,37 @@ def test_it_has_to_be_fitted_on_enough() -> None:
         _ = TransferModel(None).shares
     with pytest.raises(WrongInputError, match="at least 3 measured networks"):
         TransferModel(None).fit(known, [1.0, 2.0])
+
+
+@pytest.mark.parametrize("number", [3, 12])
+def test_it_is_a_table_of_blocks(number: int) -> None:
+    rng = np.random.default_rng(5)
+    known, fresh = draw(rng, number), draw(rng, 50)
+    calibrated = source()
+    calibrated.fit(fresh[:8], 1.2 * sums_s(fresh[:8]) + 1e-5)
+    for other in (calibrated, _ridge(fresh), None):
+        model = TransferModel(other, features(), BLOCKS)
+        model.fit(known, noisy(rng, 3 * sums_s(known), 0.02))
+        times = model.block_times(BLOCKS, known[0])
+        sums = AdditiveModel(times).sums_s(fresh)
+        assert sums == pytest.approx(model.predict(fresh).median_s, rel=1e-9)
+        assert (times.low_s < times.times_s).all()
+        assert times.fixed_half_s > 0
+
+
+def test_blocks_that_a_network_lacks_are_no_table_of_it() -> None:
+    rng = np.random.default_rng(6)
+    known = draw(rng, 5)
+    model = TransferModel(source(), features(), BLOCKS)
+    with pytest.raises(NotFittedError):
+        model.block_times(BLOCKS, known[0])
+    model.fit(known, sums_s(known))
+    lacking = [block for block in BLOCKS if block != known[0].blocks[0]]
+    with pytest.raises(UnknownBlockError):
+        model.block_times(lacking, known[0])
+
+
+def _ridge(networks: list[Decomposition]) -> RidgeModel:
+    model = RidgeModel(BLOCKS)
+    model.fit(networks, sums_s(networks))
+    return model

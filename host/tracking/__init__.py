@@ -1,0 +1,1 @@
+"""A run's records, told to the trackers that people look at already."""

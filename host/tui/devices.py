@@ -1,0 +1,120 @@
+"""The place of the devices on the run screen."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from textual.containers import Container
+from textual.widgets import Static
+from typing_extensions import override
+
+from boardfront.host.tui.board_screen import BoardScreen
+from boardfront.host.tui.fleet_panel import FleetPanel
+from boardfront.host.view.fleet_view import BoardState
+from boardfront.protos.errors import BoardfrontError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from textual.app import ComposeResult
+
+    from boardfront.host.run_folder import RunFolder
+    from boardfront.host.view.fleet_poller import FleetPoller
+    from boardfront.host.view.fleet_view import BoardView, FleetView
+    from boardfront.host.view.run_view import RunView
+
+
+class DevicesSlot(Container):
+    """The boards of a run, asked from the moment on that the run tells which it uses.
+
+    Args:
+        look: Instead of the boards says how they are.
+    """
+
+    def __init__(self, look: Callable[[], FleetView] | None = None) -> None:
+        super().__init__(id="devices", classes="panel")
+        self.border_title = "Devices"
+        self._look = look
+        self._is_given = look is not None
+        self._poller: FleetPoller | None = None
+        self._asked: tuple[Path, tuple[str, ...]] | None = None
+        self._shown: tuple[BoardView, ...] | None = None
+        self._panel = FleetPanel(id="fleet")
+        self._line = Static()
+
+    @property
+    def job(self) -> str | None:
+        """The job of the board under the cursor; None where there is none."""
+        if self._look is None or self._panel.selected is None:
+            return None
+        board = self._look().board(self._panel.selected)
+        return board.job.job_id if board is not None and board.job is not None else None
+
+    @override
+    def compose(self) -> ComposeResult:
+        """Make the panel, and a line that stands below it where something is to be told."""
+        yield self._panel
+        yield self._line
+
+    def on_unmount(self) -> None:
+        """Hang up."""
+        self._hang_up()
+
+    def on_fleet_panel_chosen(self, message: FleetPanel.Chosen) -> None:
+        """Show one board in full."""
+        message.stop()
+        board = None if self._look is None else self._look().board(message.board)
+        if board is not None:
+            self.app.push_screen(BoardScreen(board))
+
+    def show(self, view: RunView, folder: RunFolder) -> None:
+        """Show how the run's boards are."""
+        devices = tuple(dict.fromkeys(name for t in view.targets for name in _names(t.device)))
+        if not self._is_given and (folder.path, devices) != self._asked:
+            self._asked = folder.path, devices
+            self._hang_up()
+            self._begin(devices, folder)
+        if self._look is None:
+            return
+        fleet = self._look()
+        if fleet.boards == self._shown:
+            return
+        self._shown = fleet.boards
+        self._panel.show(fleet)
+        screen = self.app.screen
+        if isinstance(screen, BoardScreen):
+            board = fleet.board(screen.board)
+            if board is not None:
+                screen.show(board)
+        silent = [b for b in fleet.boards if b.state is BoardState.OFF]
+        self._note("no agent runs on this machine" if silent and len(fleet.boards) == 1 else "")
+
+    def _hang_up(self) -> None:
+        if self._poller is not None:
+            self._poller.close()
+            self._poller = self._look = None
+
+    def _begin(self, devices: Sequence[str], folder: RunFolder) -> None:
+        from boardfront.host.paths import default_fleet
+        from boardfront.host.view.fleet_poller import FleetPoller, watched
+
+        if not devices:
+            return
+        try:
+            boards = watched(devices, default_fleet())
+        except BoardfrontError as error:
+            # The run may be another machine's, with a fleet that is not known here.
+            self._note(f"the devices cannot be asked from here: {error}")
+            return
+        self._poller = FleetPoller(boards, ledger=folder.ledger)
+        self._poller.start()
+        self._look = self._poller.view
+
+    def _note(self, text: str) -> None:
+        self._line.update(text)
+        self._line.display = bool(text)
+
+
+def _names(device: str | tuple[str, ...]) -> tuple[str, ...]:
+    return (device,) if isinstance(device, str) else device
