@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from boardfront.host.table_features import features_of
 from boardfront.latency_models.table import Table, TargetChangedError
 from boardfront.latency_models.table_finalists import Usage, add_row, judge
 from boardfront.latency_models.table_models import predictor_of
@@ -82,7 +83,7 @@ class RunTable:
     def __init__(self, target: TargetSettings, table: Table, space: DecomposableSpace) -> None:
         self._target = target
         self.table = table
-        self.predictor = predictor_of(table)
+        self.predictor = predictor_of(table, features_of(table))
         self.source = TableLatency(
             space, self.predictor.model, [entry.block for entry in table.entries]
         )

@@ -44,16 +44,20 @@ class TablePredictor:
     networks: int
 
 
-def predictor_of(table: Table) -> TablePredictor:
+def predictor_of(table: Table, features: NetworkFeatures | None = None) -> TablePredictor:
     """Return the model that `choose_model` chose; where it cannot, the sum of the blocks.
 
     The sum is calibrated on the whole networks that there are; without any its interval is that
     of the blocks alone. A transferred table's sum stays as it is: its blocks come from those
     networks already, and the held-out ones say how wide its intervals are.
+
+    Args:
+        table: With whole networks or without.
+        features: As for `candidates`.
     """
     if table.transfer is not None:
         return _transferred(table)
-    choice = choose_model(table)
+    choice = choose_model(table, features)
     if choice is not None:
         mape = next(score.mape for score in choice.scores if score.name == choice.name)
         return TablePredictor(

@@ -185,12 +185,16 @@ def _error(error: PredictionError) -> str:
 
 def _model(table: Table) -> list[tuple[str, str]]:
     """Return which model whole networks speak for, each one's error beside it."""
+    from boardfront.host.table_features import features_of
     from boardfront.latency_models.table_models import choose_model, predictor_of
 
     if table.transfer is not None:
         how = "the held-out networks say how wide its intervals are"
         return [("model", f"{predictor_of(table).name}; {how}")]
-    choice = choose_model(table)
+    features = features_of(table)
+    if features is not None:
+        sys.stderr.write(f"comparing models on {len(table.networks)} networks ...\n")
+    choice = choose_model(table, features)
     if choice is None:
         return []
     head, *scores, chosen = choice.lines

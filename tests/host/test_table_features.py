@@ -1,0 +1,50 @@
+"""Which tables' sums something is learned beside, and from which sizes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from tests.latency_models import table_samples
+
+from boardfront.host.table_features import features_of
+from boardfront.latency_models.table import EntryOrigin
+from boardfront.search.spaces import catalog
+
+if TYPE_CHECKING:
+    from boardfront.latency_models.table import Table
+
+SETTINGS = {"resolution": 8, "classes": 10, "stem_channels": 8, "stages": [[16, 2], [32, 2]]}
+
+
+def _table(origin: EntryOrigin) -> Table:
+    space = catalog.load("spos", SETTINGS)
+    kinds = space.block_kinds()  # type: ignore[attr-defined]
+    made = table_samples.table()
+    entry = replace(made.entries[0], origin=EntryOrigin.MEASURED)
+    entries = [replace(entry, block=kind) for kind in kinds]
+    entries[-1] = replace(entries[-1], origin=origin)
+    return replace(made, space="spos", space_settings=SETTINGS, entries=tuple(entries))
+
+
+def test_sizes_are_those_of_the_space() -> None:
+    table = _table(EntryOrigin.INTERPOLATED)
+    features = features_of(table)
+    assert features is not None
+    space = catalog.load("spos", SETTINGS)
+    encoding = space.sample(np.random.default_rng(0))
+    counts = space.count(encoding)  # type: ignore[attr-defined]
+    (row,) = features.sums([space.decompose(encoding)])  # type: ignore[attr-defined]
+    named = dict(zip(features.names, row.tolist(), strict=True))
+    assert named["multiply-accumulates"] == counts.macs
+    assert named["parameters"] == counts.params
+
+
+def test_where_nothing_is_interpolated_nothing_is_learned() -> None:
+    assert features_of(_table(EntryOrigin.MEASURED)) is None
+
+
+def test_of_a_space_that_is_not_here_nobody_knows_the_sizes() -> None:
+    table = _table(EntryOrigin.INTERPOLATED)
+    assert features_of(replace(table, space="elsewhere")) is None
