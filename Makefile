@@ -11,10 +11,10 @@ quickstart: $(VENV)/.host  ## train a supernet, search it, measure, ship a front
 	$(BIN)/boardfront search examples/quickstart.toml
 
 test: $(VENV)/.dev  ## all tests, on two cores
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 unit: $(VENV)/.dev  ## what takes no longer than 5 s each, on two cores
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m "not slow"
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder -m "not slow"
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
