@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from boardfront.host.cores import cores_of
 from boardfront.host.table_features import features_of
 from boardfront.latency_models.table import Table, TargetChangedError
 from boardfront.latency_models.table_finalists import Usage, add_row, judge
@@ -18,7 +19,7 @@ from boardfront.protos.records import Origin, Task
 from boardfront.search.evaluation import EvaluationFailure
 from boardfront.search.space import DecomposableSpace, NetworkSpace
 from boardfront.search.spaces import catalog as spaces
-from boardfront.search.table_latency import TableLatency
+from boardfront.search.table_latency import Level, TableLatency
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -85,10 +86,22 @@ class RunTable:
         self.table = table
         self.predictor = predictor_of(table, features_of(table))
         self.source = TableLatency(
-            space, self.predictor.model, [entry.block for entry in table.entries]
+            space,
+            self.predictor.model,
+            [entry.block for entry in table.entries],
+            level=self._level(),
         )
         self.level: float | None = None
         self.forced: tuple[str, ...] = ()
+
+    def _level(self) -> Level:
+        """Return how far the table's level may be off; a sum without networks holds it already."""
+        table = self.table
+        if not self.predictor.networks:
+            return Level()
+        return Level(
+            below=1 - table.base_low_s / table.base_s, above=table.base_high_s / table.base_s - 1
+        )
 
     @property
     def reference(self) -> str:
@@ -149,7 +162,7 @@ class RunTable:
             for name in sorted(now.keys() | then.keys())
             if now.get(name) != then.get(name)
         ]
-        if _cores(target.cpus) != _cores(mine.cpus):
+        if cores_of(target.cpus) != cores_of(mine.cpus):
             found.append(f"cores are {target.cpus}, the table's {mine.cpus}")
         if target.tuning != mine.tuning:
             found.append(
@@ -257,8 +270,8 @@ def _check(table: Table, target: TargetSettings, experiment: Experiment) -> None
             for name, value in target.options.items()
         ),
     ]
-    if target.cpus:
-        pairs.append(("cores", _cores(target.cpus), _cores(table.target.cpus)))
+    if target.cpus and cores_of(target.cpus) != cores_of(table.target.cpus):
+        pairs.append(("cores", target.cpus, table.target.cpus))
     for what, asked, has in pairs:
         if asked != has:
             choice = target.table.name if target.table else "?"
@@ -288,15 +301,6 @@ def _different_settings(experiment: Experiment, table: Table) -> list[tuple[str,
 def _plain(settings: Mapping[str, object]) -> dict[str, object]:
     plain: dict[str, object] = json.loads(json.dumps(settings))
     return plain
-
-
-def _cores(text: str) -> tuple[int, ...]:
-    """Return the cores that a text such as "0,4-7" means."""
-    found: set[int] = set()
-    for part in filter(None, text.split(",")):
-        first, _, last = part.partition("-")
-        found.update(range(int(first), int(last or first) + 1))
-    return tuple(sorted(found))
 
 
 def _text(value: object) -> str:

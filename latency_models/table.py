@@ -200,17 +200,21 @@ class Table:
         Raises:
             WrongInputError: A block has no entry.
         """
+        return self.sums_s([decomposition])[0]
+
+    def sums_s(self, decompositions: Iterable[Decomposition]) -> list[float]:
+        """Return the plain sums of networks, seconds, see `sum_s`."""
         times_s = self.times_s
-        total_s = self.fixed_s
-        for block in decomposition.blocks:
-            time_s = times_s.get(block)
-            if time_s is None:
-                raise WrongInputError(
-                    f"expected a table with block {block.text!r}, got none of it among "
-                    f"{len(self.entries)} entries: go on with its build, or take another space's"
-                )
-            total_s += time_s
-        return total_s
+        try:
+            return [
+                sum((times_s[block] for block in one.blocks), self.fixed_s)
+                for one in decompositions
+            ]
+        except KeyError as missing:
+            raise WrongInputError(
+                f"expected a table with block {missing.args[0].text!r}, got none of it among "
+                f"{len(self.entries)} entries: go on with its build, or take another space's"
+            ) from missing
 
     def predict_s(self, decomposition: Decomposition) -> float:
         """Return the calibrated time of a network, seconds.
@@ -218,10 +222,13 @@ class Table:
         Raises:
             WrongInputError: A block has no entry.
         """
-        total_s = self.sum_s(decomposition)
+        return self.calibrated_s(self.sum_s(decomposition))
+
+    def calibrated_s(self, sum_s: float) -> float:
+        """Return the time of a network whose blocks come to `sum_s`, seconds."""
         if self.calibration is None:
-            return total_s
-        return self.calibration.offset_s + self.calibration.slope * total_s
+            return sum_s
+        return self.calibration.offset_s + self.calibration.slope * sum_s
 
     def changes(self, description: DeviceDescription) -> tuple[str, ...]:
         """Return in which ways a device is not the table's target, one sentence each."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from boardfront.latency_models.accuracy import assess
 from boardfront.latency_models.table import FinalistRow, Table
 from boardfront.latency_models.table_parts import PredictionError
+from boardfront.latency_models.table_residual import error_fields
 from boardfront.protos.errors import WrongInputError
 
 if TYPE_CHECKING:
@@ -139,20 +140,7 @@ def _error(finalists: Sequence[FinalistTime], level: float) -> PredictionError:
     found = assess(
         [one.predicted_s * level for one in finalists], [one.measured_s for one in finalists]
     )
-    return PredictionError(
-        networks=found.networks,
-        mape=found.mape,
-        within_5=found.within_5.value,
-        within_5_low=found.within_5.low,
-        within_5_high=found.within_5.high,
-        within_10=found.within_10.value,
-        within_10_low=found.within_10.low,
-        within_10_high=found.within_10.high,
-        worst=found.worst,
-        worst_encoding=finalists[found.worst_index].encoding,
-        bias=found.bias,
-        spearman=found.spearman,
-    )
+    return PredictionError(**error_fields(found, [one.encoding for one in finalists]))
 
 
 @contextlib.contextmanager

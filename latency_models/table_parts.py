@@ -188,44 +188,20 @@ class FinalistRow:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Residual:
+class Residual(PredictionError):  # noqa: N818 - an error of prediction, not an exception
     """How far whole networks, which built nothing in the table, are from what it says of them.
 
     Args:
-        networks: How many.
-        mape: Mean of |predicted - measured| / measured.
-        within_5: Share of networks whose error is at most 5 %, with its 95 % interval (Wilson).
-        within_5_low: Of that interval.
-        within_5_high: Of that interval.
-        within_10: The same for 10 %.
-        within_10_low: Of that interval.
-        within_10_high: Of that interval.
-        worst: Largest error, signed, predicted over measured less 1.
-        worst_encoding: The network that has it.
-        bias: Mean of predicted over measured less 1.
         spread: Standard deviation of the measured times over their mean: where all networks take
             nearly as long, a rank correlation says little.
-        spearman: Rank correlation; None where the ranks do not tell.
-        kendall: The same (tau-b).
+        kendall: Rank correlation (tau-b); None where the ranks do not tell.
         noise_floor: Mean of |repeat - measured| / measured; None where nothing was repeated. No
             table is better than its truth.
         repeats: How many repeats that is of.
         uncalibrated_mape: `mape` of the plain sum.
     """
 
-    networks: int
-    mape: float
-    within_5: float
-    within_5_low: float
-    within_5_high: float
-    within_10: float
-    within_10_low: float
-    within_10_high: float
-    worst: float
-    worst_encoding: str
-    bias: float
     spread: float
-    spearman: float | None
     kendall: float | None
     noise_floor: float | None
     repeats: int

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from boardfront.latency_models.accuracy import Accuracy
     from boardfront.latency_models.table import NetworkTime, Table
 
     _Times = npt.NDArray[np.float64]
@@ -24,7 +25,12 @@ _FEWEST_TO_SHIFT = 6
 
 def networks_of(table: Table, role: NetworkRole) -> list[NetworkTime]:
     """Return the whole networks of a role all of whose blocks have an entry."""
-    return [one for one in table.networks if one.role is role and table.covers(one.decomposition)]
+    known = table.times_s.keys()
+    return [
+        one
+        for one in table.networks
+        if one.role is role and known >= set(one.decomposition.blocks)
+    ]
 
 
 def calibrate(table: Table) -> Calibration | None:
@@ -40,7 +46,7 @@ def calibrate(table: Table) -> Calibration | None:
     networks = networks_of(table, NetworkRole.CALIBRATION)
     if len(networks) < _FEWEST_TO_SCALE:
         return None
-    sums = np.array([table.sum_s(one.decomposition) for one in networks])
+    sums = np.array(table.sums_s(one.decomposition for one in networks))
     times = np.array([one.time_s for one in networks])
     fits: list[Callable[[_Times, _Times], tuple[float, float]]] = [_plain, _factor]
     if len(networks) >= _FEWEST_TO_SHIFT:
@@ -58,13 +64,9 @@ def judge_networks(table: Table) -> Residual | None:
     networks = networks_of(table, NetworkRole.HELD_OUT)
     if not networks:
         return None
-    predicted = [table.predict_s(one.decomposition) for one in networks]
-    return residual_of(
-        networks,
-        predicted,
-        [one.time_s for one in networks],
-        [table.sum_s(one.decomposition) for one in networks],
-    )
+    sums_s = table.sums_s(one.decomposition for one in networks)
+    predicted_s = [table.calibrated_s(sum_s) for sum_s in sums_s]
+    return residual_of(networks, predicted_s, [one.time_s for one in networks], sums_s)
 
 
 def residual_of(
@@ -84,24 +86,36 @@ def residual_of(
     found = assess(predicted_s, measured_s, [one.repeats_s for one in networks])
     floor = found.noise_floor
     return Residual(
-        networks=found.networks,
-        mape=found.mape,
-        within_5=found.within_5.value,
-        within_5_low=found.within_5.low,
-        within_5_high=found.within_5.high,
-        within_10=found.within_10.value,
-        within_10_low=found.within_10.low,
-        within_10_high=found.within_10.high,
-        worst=found.worst,
-        worst_encoding=networks[found.worst_index].encoding,
-        bias=found.bias,
+        **error_fields(found, [one.encoding for one in networks]),
         spread=found.spread,
-        spearman=found.spearman,
         kendall=found.kendall,
         noise_floor=None if floor is None else floor.mape,
         repeats=0 if floor is None else floor.repeats,
         uncalibrated_mape=mape(sums_s, measured_s),
     )
+
+
+def error_fields(found: Accuracy, encodings: Sequence[str]) -> dict[str, Any]:
+    """Return the fields of a `PredictionError`, also those of a `Residual`, by name.
+
+    Args:
+        found: About the networks.
+        encodings: Of the networks, in the same order.
+    """
+    return {
+        "networks": found.networks,
+        "mape": found.mape,
+        "within_5": found.within_5.value,
+        "within_5_low": found.within_5.low,
+        "within_5_high": found.within_5.high,
+        "within_10": found.within_10.value,
+        "within_10_low": found.within_10.low,
+        "within_10_high": found.within_10.high,
+        "worst": found.worst,
+        "worst_encoding": encodings[found.worst_index],
+        "bias": found.bias,
+        "spearman": found.spearman,
+    }
 
 
 def _plain(sums: _Times, times: _Times) -> tuple[float, float]:

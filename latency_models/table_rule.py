@@ -94,13 +94,12 @@ class Costs:
     def __init__(self, rule: BuildRule) -> None:
         self._rule = rule
         self._overheads_s: list[float] = []
+        self._overhead_s = _STARTS_S
         self._is_first = True
 
     def of(self, look: Look) -> float:
         """Return what a look is expected to take, seconds."""
-        # The median: some meet a busy device.
-        overhead_s = median(self._overheads_s) if self._overheads_s else _STARTS_S
-        return self._spans_s(look) + overhead_s * self._subjects(look)
+        return self._spans_s(look) + self._overhead_s * self._subjects(look)
 
     def note(self, look: Look, took_s: float) -> None:
         """Learn from a look, but not from the first: it may have waited for the device."""
@@ -109,6 +108,8 @@ class Costs:
             return
         rest_s = max(0.0, took_s - self._spans_s(look))
         self._overheads_s.append(rest_s / self._subjects(look))
+        # The median: some meet a busy device.
+        self._overhead_s = median(self._overheads_s)
 
     def _spans_s(self, look: Look) -> float:
         rule = self._rule

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from boardfront.search.evaluation import NO_DEVICE, EvaluationFailure, Latency
@@ -14,6 +16,19 @@ if TYPE_CHECKING:
     from boardfront.search.space import DecomposableSpace
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Level:
+    """How far the level of a table's seconds may be off: of its base's 95 % interval, relative.
+
+    Args:
+        below: From the base's time down, 0..1.
+        above: From it up.
+    """
+
+    below: float = 0.0
+    above: float = 0.0
+
+
 class TableLatency:
     """A LatencySource that predicts; what it does not cover is a failure with its reason.
 
@@ -23,11 +38,18 @@ class TableLatency:
         space: Of the architectures.
         model: Predicts their times, fitted.
         blocks: Those that the table has times of.
+        level: Widens the intervals: all times shift with it alike.
     """
 
     def __init__(
-        self, space: DecomposableSpace, model: LatencyModel, blocks: Collection[BlockKey]
+        self,
+        space: DecomposableSpace,
+        model: LatencyModel,
+        blocks: Collection[BlockKey],
+        *,
+        level: Level | None = None,
     ) -> None:
+        self._level = level or Level()
         self._space = space
         self._model = model
         self._blocks = frozenset(blocks)
@@ -61,7 +83,7 @@ class TableLatency:
             found.median_s.tolist(), found.low_s.tolist(), found.high_s.tolist(), strict=True
         )
         for place, (median_s, low_s, high_s) in zip(covered, rows, strict=True):
-            answers[place] = _latency(median_s, low_s, high_s)
+            answers[place] = _latency(median_s, low_s, high_s, self._level)
         return [answer for answer in answers if answer is not None]
 
     def settle(self) -> None:
@@ -101,13 +123,18 @@ class _Predicted:
         return self.answer
 
 
-def _latency(median_s: float, low_s: float, high_s: float) -> Latency | EvaluationFailure:
+def _latency(
+    median_s: float, low_s: float, high_s: float, level: Level
+) -> Latency | EvaluationFailure:
     if median_s <= 0:
         return EvaluationFailure(
             message="the table's blocks come to no time above 0: measure them more closely"
         )
     return Latency(
-        median_s=_rounded(median_s), low_s=_rounded(low_s), high_s=_rounded(high_s), predicted=True
+        median_s=_rounded(median_s),
+        low_s=_rounded(max(0.0, median_s - math.hypot(median_s - low_s, level.below * median_s))),
+        high_s=_rounded(median_s + math.hypot(high_s - median_s, level.above * median_s)),
+        predicted=True,
     )
 
 

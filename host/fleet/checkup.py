@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from boardfront.host import text
+from boardfront.host.cores import cores_of
 from boardfront.protos.findings import Finding, good, problem, warning
 from boardfront.protos.records import PROTOCOL_VERSION, Origin
 
@@ -217,18 +218,8 @@ def lease(status: LeaseStatus | None) -> Finding:
 
 
 def _default_clusters(description: DeviceDescription) -> list[CpuCluster]:
-    timed = _cores(description.default_cpus)
-    return [c for c in description.hardware.clusters if _cores(c.cpus) & timed]
-
-
-def _cores(cpus: str) -> set[int]:
-    """Return the cores of a list as the kernel writes it; what is no list has none."""
-    found: set[int] = set()
-    for part in cpus.split(","):
-        first, _, last = part.partition("-")
-        if first.isdigit() and (last or first).isdigit():
-            found.update(range(int(first), min(int(last or first), int(first) + 4096) + 1))
-    return found
+    timed = cores_of(description.default_cpus)
+    return [c for c in description.hardware.clusters if cores_of(c.cpus) & timed]
 
 
 def _degrees(sample: TelemetrySample) -> str:

@@ -125,7 +125,7 @@ def test_a_run_keeps_a_copy(file: Path, tmp_path: Path) -> None:
         ("last_channels = 32", "", "spos with last_channels the default, got one of 32"),
         ('backend = "fake"', 'backend = "onnxruntime"', "backend onnxruntime, got one of fake"),
         ('backend = "fake"', 'backend = "fake"\nbatch = 2', "batch 2, got one of 1"),
-        ('backend = "fake"', 'backend = "fake"\ncpus = "1"', "cores (1,), got one of (0, 1)"),
+        ('backend = "fake"', 'backend = "fake"\ncpus = "1"', "cores 1, got one of 0-1"),
         (
             'backend = "fake"',
             'backend = "fake"\noptions = { noise = 0.1 }',

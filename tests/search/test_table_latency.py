@@ -21,7 +21,7 @@ from boardfront.search.evaluation import (
     EvaluationFailure,
     Latency,
 )
-from boardfront.search.table_latency import TableLatency
+from boardfront.search.table_latency import Level, TableLatency
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -93,6 +93,38 @@ def test_a_prediction_keeps_its_interval_and_claims_no_measurement() -> None:
     assert format_latency(latency).endswith("(predicted)")
     with pytest.raises(ValueError, match="got a predicted one"):
         _ = latency.measured_verdict
+
+
+def test_the_levels_interval_widens_the_predicted_one() -> None:
+    times = _times()
+    plain = _source(times)[0].latency("abab")
+    source = TableLatency(
+        _Space(),  # type: ignore[arg-type]
+        AdditiveModel(times),
+        times.blocks,
+        level=Level(below=0.03, above=0.07),
+    )
+    wide = source.latency("abab")
+    assert isinstance(plain, Latency)
+    assert isinstance(wide, Latency)
+    assert wide.median_s == plain.median_s
+    # Both are off independently of each other: their squares add.
+    time_s, spread_s = plain.median_s, plain.high_s - plain.median_s
+    assert wide.high_s - time_s == pytest.approx(math.hypot(spread_s, 0.07 * time_s), rel=1e-6)
+    assert time_s - wide.low_s == pytest.approx(math.hypot(spread_s, 0.03 * time_s), rel=1e-6)
+
+
+def test_a_predicted_time_is_never_below_nothing() -> None:
+    times = _times()
+    source = TableLatency(
+        _Space(),  # type: ignore[arg-type]
+        AdditiveModel(times),
+        times.blocks,
+        level=Level(below=1.5),
+    )
+    latency = source.latency("abab")
+    assert isinstance(latency, Latency)
+    assert latency.low_s == 0
 
 
 def test_verdict_and_mark_cannot_contradict_each_other() -> None:
