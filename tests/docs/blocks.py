@@ -6,6 +6,8 @@ A comment on the lines above a block says how it is tested:
     <!-- beforehand: COMMAND -->  what the tests need first and a reader does not
     <!-- shows: PATTERN -->     a regular expression that its output must match; repeatable
     <!-- exit code: 1 -->       of its last command, where it is not 0
+    <!-- terminal: KEYS once PATTERN -->  its command gets a terminal, and these keys when what it
+                               wrote there, or to its file, matches; `^C` interrupts it
 
 `console` blocks hold commands behind a prompt (`$`, or `board$`, `host$`: who types it); lines
 without one show output, which is not compared. A block with `title="FILE"` is that file.
@@ -24,7 +26,9 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[2]
 
 _FENCE = re.compile(r"^(?P<indent> *)```(?P<info>.*)$")
-_MARK = re.compile(r"^ *<!-- (?P<key>not run|beforehand|shows|exit code): (?P<value>.+?) -->$")
+_MARK = re.compile(
+    r"^ *<!-- (?P<key>not run|beforehand|shows|exit code|terminal): (?P<value>.+?) -->$"
+)
 _PROMPT = re.compile(r"^(?P<who>[a-z]*)\$ +(?P<text>.+)$")
 _TITLE = re.compile(r'title="([^"]+)"')
 
@@ -51,6 +55,8 @@ class Block:
     beforehand: tuple[str, ...] = ()
     shows: tuple[str, ...] = ()
     exit_code: int = 0
+    keys: str = ""
+    keys_once: str = ""
     commands: tuple[Command, ...] = field(default=())
 
     @property
@@ -111,6 +117,7 @@ def _block(
     language = info.split(" ", maxsplit=1)[0]
     title = _TITLE.search(info)
     said = dict(marks)
+    keys, _, keys_once = said.get("terminal", "").partition(" once ")
     return Block(
         page=page,
         line=line,
@@ -121,6 +128,8 @@ def _block(
         beforehand=tuple(value for key, value in marks if key == "beforehand"),
         shows=tuple(value for key, value in marks if key == "shows"),
         exit_code=int(said.get("exit code", "0")),
+        keys=keys,
+        keys_once=keys_once,
         commands=tuple(_commands(body, line + 1)) if language == "console" else (),
     )
 

@@ -16,14 +16,16 @@ import shutil
 import signal
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import tomlkit
-from tests.device_agent.harness import AgentProcess
+from tests.device_agent.harness import AgentProcess, until
 from tests.device_agent.onnx_files import conv_net
 from tests.docs.blocks import ROOT
 from tests.docs.command_lines import programs
+from tests.host.terminal import InTerminal
 
 from boardfront.host.cli import main
 from boardfront.host.config import parse_experiment
@@ -146,6 +148,9 @@ class World:
         for text in block.beforehand:
             code, said = self._shell(text)
             assert code == 0, f"{text}: exit code {code}\n{said}"
+        if block.keys:
+            (command,) = block.commands
+            return self._at_terminal(command, block)
         if block.commands:
             return "".join(
                 self._command(command, block.exit_code if command is block.commands[-1] else 0)
@@ -165,6 +170,33 @@ class World:
         else:
             code, said = self._shell(text)
         assert code == expected, f"line {command.line}: {text}: exit code {code}\n{said}"
+        return said
+
+    def _at_terminal(self, command: Command, block: Block) -> str:
+        """Run what draws until a key is pressed; return what it wrote, codes left out."""
+        shell = [shutil.which("bash") or "bash", "-c", command.text]
+        into = re.search(r">> (\S+)$", command.text)
+
+        def written() -> str:
+            file = self.folder / into[1] if into else None
+            return screen.text + (file.read_text() if file and file.exists() else "")
+
+        with InTerminal(shell, cwd=self.folder) as screen:
+            until(
+                lambda: (
+                    re.search(block.keys_once, written()) is not None
+                    or screen.process.poll() is not None
+                ),
+                within_s=120.0,
+            )
+            if block.keys == "^C":
+                os.killpg(screen.process.pid, signal.SIGINT)
+            else:
+                screen.press(block.keys)
+            code = screen.wait(within_s=120.0)
+        said = written()
+        assert code == block.exit_code, f"line {command.line}: {command.text}: {code}\n{said}"
+        assert re.search(block.keys_once, said), f"line {command.line}: not written\n{said}"
         return said
 
     def _boardfront(self, words: list[str]) -> tuple[int, str]:
@@ -212,7 +244,9 @@ class World:
         said = io.StringIO()
         names: dict[str, Any] = {"__name__": "__documentation__"}
         code = compile("\n" * block.line + block.text, block.page, "exec")
-        with contextlib.redirect_stdout(said):
+        with contextlib.redirect_stdout(said), warnings.catch_warnings():
+            # Libraries' announcements to their own developers, e.g. in torch's exporter.
+            warnings.simplefilter("default", FutureWarning)
             exec(code, names)  # noqa: S102 - the page's own code
         return said.getvalue()
 
