@@ -41,3 +41,39 @@ Device = Annotated[
         "of them) of the fleet file, an address, or this machine's own.",
     ),
 ]
+Runs = Annotated[Path, typer.Option("--runs", metavar="FOLDER", help="Where runs are kept.")]
+Backend = Annotated[
+    str, typer.Option(help="What executes the network.", autocompletion=complete.backends)
+]
+BackendOptions = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--option", metavar="KEY=VALUE", help="Backend option, e.g. threads=4; repeatable."
+    ),
+]
+Cpus = Annotated[
+    str,
+    typer.Option("--cpus", metavar="4-7", help="Cores to run on (default: the fastest cluster)."),
+]
+StartBelow = Annotated[
+    float | None,
+    typer.Option(metavar="DEGREES_C", help="Wait until the device is no hotter than this."),
+]
+TaskKind = Annotated[
+    str,
+    typer.Option(
+        "--task",
+        metavar="inference|training-step|training-step-graph",
+        help="What to time: a forward call, or a step of training.",
+        autocompletion=complete.tasks,
+    ),
+]
+SpaceSettings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="A space's setting as in TOML; repeatable."),
+]
+TableFile = Annotated[Path, typer.Argument(metavar="TABLE.json", help="A latency table.")]
+TableOutput = Annotated[
+    Path,
+    typer.Option("-o", "--output", metavar="FILE", help="Where it is written; whole or not."),
+]
