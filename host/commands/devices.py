@@ -107,7 +107,7 @@ def lease_json(lease: LeaseStatus | None) -> dict[str, Any] | None:
 
 def ask_lease(client: AgentClient) -> LeaseStatus | None:
     """Ask who holds a device that has just answered; None: its agent knows no leases."""
-    from boardfront.host.fleet.client import DeviceUnreachableError
+    from boardfront.host.fleet.connection import DeviceUnreachableError
 
     try:
         return client.show_lease()
@@ -119,7 +119,7 @@ def ask_lease(client: AgentClient) -> LeaseStatus | None:
 
 def trouble(error: BoardfrontError) -> str:
     """Say in a word why a device said nothing of itself."""
-    from boardfront.host.fleet.client import DeviceUnreachableError
+    from boardfront.host.fleet.connection import DeviceUnreachableError
 
     return "away" if isinstance(error, DeviceUnreachableError) else "refused"
 

@@ -7,7 +7,8 @@ import threading
 import time
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from boardfront.host.fleet.client import AgentClient, DeviceUnreachableError
+from boardfront.host.fleet.client import AgentClient
+from boardfront.host.fleet.connection import DeviceUnreachableError
 from boardfront.protos.errors import BoardfrontError
 
 if TYPE_CHECKING:

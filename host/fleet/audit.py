@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING
 
-from boardfront.host.fleet.client import ArtifactGoneError
+from boardfront.host.fleet.connection import ArtifactGoneError
 from boardfront.host.fleet.kept_artifacts import KeptArtifacts, KeptNetwork, KeptRequest
 from boardfront.protos.records import Deadlines, Purpose, Verdict
 

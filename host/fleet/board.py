@@ -11,7 +11,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from boardfront.host.fleet.client import AbandonedError, AgentClient, DeviceUnreachableError
+from boardfront.host.fleet.connection import AbandonedError, DeviceUnreachableError
 from boardfront.host.fleet.self_test import UnfitBoardError
 from boardfront.host.fleet.sentinel import State
 from boardfront.protos.errors import BoardfrontError, LeaseLostError
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from boardfront.host.fleet.address import AgentAddress
+    from boardfront.host.fleet.client import AgentClient
     from boardfront.host.fleet.measurer import DeviceMeasurer
     from boardfront.host.fleet.planned_job import PlannedJob
     from boardfront.host.fleet.self_test import Seen, SelfTest

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import threading
-import time
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol
 
 import grpc
 
-from boardfront.host.fleet.credentials import open_channel
+from boardfront.host.fleet.connection import Connection
 from boardfront.host.fleet.follower import JobFollower
-from boardfront.host.fleet.handshake import why_refused
-from boardfront.protos import agent_pb2, agent_pb2_grpc, codec, records
+from boardfront.protos import agent_pb2, codec, records
 from boardfront.protos.errors import (
     BoardfrontError,
     InvalidRecordError,
-    LeaseLostError,
     WrongInputError,
 )
 
@@ -28,39 +24,16 @@ if TYPE_CHECKING:
 
     EventSink = Callable[[records.JobEvent], None]
 
-_T = TypeVar("_T")
-
 _CHUNK_BYTES = 1 << 20
 _CALL_WITHIN_S = 20.0
 _FIRST_CONTACT_WITHIN_S = 5.0
 _DESCRIBE_WITHIN_S = 90.0
 """An agent's first description probes its backends, whose imports take long on a slow card."""
-_RETRY_AFTER_S = (0.1, 0.2, 0.5, 1.0, 2.0)
 _WATCH_WITHIN_S = 60.0
 """So often the agent is asked for the job and its events anew: the network part of a process may
 answer keepalives long after the rest of it has stopped."""
 
-_LOST = (
-    grpc.StatusCode.UNAVAILABLE,
-    grpc.StatusCode.DEADLINE_EXCEEDED,
-    grpc.StatusCode.CANCELLED,
-    grpc.StatusCode.UNKNOWN,
-)
-_WRONG = (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.ALREADY_EXISTS)
-
 _ACKNOWLEDGED = records.JobState.ACKNOWLEDGED
-
-_OPTIONS = [
-    ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.http2.max_pings_without_data", 0),
-    ("grpc.initial_reconnect_backoff_ms", 200),
-    ("grpc.max_reconnect_backoff_ms", 2_000),
-    ("grpc.max_receive_message_length", 64 << 20),
-]
-
-
-class DeviceUnreachableError(BoardfrontError):
-    """No agent answers at the address, or it stopped answering for too long."""
 
 
 class Lease(Protocol):
@@ -100,40 +73,20 @@ class AgentClient:
     ) -> None:
         self._address = address
         self._lease = lease
-        self._lost_after_s = lost_after_s
-        self._on_lost = on_lost
-        self._options = [
-            *_OPTIONS,
-            ("grpc.keepalive_time_ms", round(1e3 * keepalive_s)),
-            ("grpc.keepalive_timeout_ms", round(1e3 * keepalive_s)),
-            # gRPC sends no keepalive while a ping by which it measures the bandwidth is under
-            # way, and gives that one a minute.
-            ("grpc.http2.ping_timeout_ms", round(2e3 * keepalive_s)),
-            # Of one attempt to connect.
-            ("grpc.min_reconnect_backoff_ms", round(2e3 * keepalive_s)),
-        ]
-        self._channel: grpc.Channel | None = None
-        self._connected_to = ""
-        self._credentials_version = 0
-        self._must_resolve = True
-        self._lost_since_s: float | None = None
-        self._abandoned = threading.Event()
+        self._link = Connection(
+            address, lost_after_s=lost_after_s, on_lost=on_lost, keepalive_s=keepalive_s
+        )
 
     def abandon(self) -> None:
         """End whatever call is under way, from another thread; no other will be made.
 
         Every call of the client's own thread raises AbandonedError from then on. Jobs go on.
         """
-        self._abandoned.set()
-        channel = self._channel
-        if channel is not None:
-            channel.close()
+        self._link.abandon()
 
     def close(self) -> None:
         """Close the connection; jobs go on."""
-        if self._channel is not None:
-            self._channel.close()
-            self._channel = None
+        self._link.close()
 
     def describe(self, *, patient: bool = False) -> records.DeviceDescription:
         """Ask the device what it is.
@@ -146,15 +99,15 @@ class AgentClient:
             WrongInputError: If the agent speaks another protocol version.
         """
         if patient:
-            reply = self._retried(self._ask_description)
+            reply = self._link.retried(self._ask_description)
         else:
             try:
                 reply = self._ask_description()
             except grpc.RpcError as error:
-                raise self._unreachable(error) from None
+                raise self._link.unreachable(error) from None
         if reply.protocol_version != records.PROTOCOL_VERSION:
             raise WrongInputError(
-                f"the agent at {self._connected_to} speaks protocol version "
+                f"the agent at {self._link.connected_to} speaks protocol version "
                 f"{reply.protocol_version}, this host {records.PROTOCOL_VERSION}: install the "
                 "same boardfront on both"
             )
@@ -187,12 +140,12 @@ class AgentClient:
             LeaseLostError: If the device is held by another, and `lease` does not wait for it.
         """
         follower = JobFollower(on_event)
-        state, _ = self._retried(lambda: self._submit(job, artifacts))
+        state, _ = self._link.retried(lambda: self._submit(job, artifacts))
         if state is records.JobState.CANCELLED:
             # Cancelled in an earlier life of ours, which did not come to acknowledge it.
             self.acknowledge(job.job_id)
         while not follower.finished:
-            self._retried(lambda: self._attach(job, artifacts, follower))
+            self._link.retried(lambda: self._attach(job, artifacts, follower))
         if follower.state is not records.JobState.COMPLETED:
             raise JobCancelledError(
                 f"job {job.job_id} was cancelled on its agent", follower.answers
@@ -210,26 +163,28 @@ class AgentClient:
             DeviceUnreachableError: If the agent stays away for longer than `lost_after_s`.
             WrongInputError: If the agent refuses the job.
         """
-        self._retried(lambda: self._submit(job, artifacts))
+        self._link.retried(lambda: self._submit(job, artifacts))
 
     def missing(self, names: Collection[str]) -> frozenset[str]:
         """Return which of these artifacts, named by sha256, the agent does not have."""
         request = agent_pb2.FindMissingArtifactsRequest(sha256=list(names))
-        reply = self._retried(
-            lambda: self._stub().FindMissingArtifacts(request, timeout=_CALL_WITHIN_S)
+        reply = self._link.retried(
+            lambda: self._link.stub().FindMissingArtifacts(request, timeout=_CALL_WITHIN_S)
         )
         return frozenset(reply.missing_sha256)
 
     def cancel(self, job_id: str) -> None:
         """End a job and let the agent forget it; an unknown one is as good as ended."""
         try:
-            self._stub().Cancel(agent_pb2.CancelRequest(job_id=job_id), timeout=_CALL_WITHIN_S)
-            self._stub().Acknowledge(
+            self._link.stub().Cancel(
+                agent_pb2.CancelRequest(job_id=job_id), timeout=_CALL_WITHIN_S
+            )
+            self._link.stub().Acknowledge(
                 agent_pb2.AcknowledgeRequest(job_id=job_id), timeout=_CALL_WITHIN_S
             )
         except grpc.RpcError as error:
             if error.code() is not grpc.StatusCode.NOT_FOUND:
-                raise self._unreachable(error) from None
+                raise self._link.unreachable(error) from None
 
     def cancel_from_outside(self, job_id: str) -> None:
         """End a job that `run` waits for, which then raises JobCancelledError.
@@ -242,7 +197,7 @@ class AgentClient:
         client = AgentClient(self._address)
         try:
             request = agent_pb2.CancelRequest(job_id=job_id)
-            client._asked_once(lambda stub: stub.Cancel(request, timeout=_CALL_WITHIN_S))
+            client._link.asked_once(lambda stub: stub.Cancel(request, timeout=_CALL_WITHIN_S))
         finally:
             client.close()
 
@@ -252,12 +207,12 @@ class AgentClient:
         def call() -> None:
             request = agent_pb2.AcknowledgeRequest(job_id=job_id)
             try:
-                self._stub().Acknowledge(request, timeout=_CALL_WITHIN_S)
+                self._link.stub().Acknowledge(request, timeout=_CALL_WITHIN_S)
             except grpc.RpcError as error:
                 if error.code() is not grpc.StatusCode.NOT_FOUND:
                     raise
 
-        self._retried(call)
+        self._link.retried(call)
 
     def acquire_lease(self, request: records.AcquireLeaseRequest) -> records.AcquireLeaseReply:
         """Ask once for the device, wait in its queue, or renew: all three are this call.
@@ -266,7 +221,7 @@ class AgentClient:
             DeviceUnreachableError: If nothing answers within five seconds.
             WrongInputError: If the agent refuses the request, or knows no leases.
         """
-        reply = self._asked_once(
+        reply = self._link.asked_once(
             lambda stub: stub.AcquireLease(
                 codec.to_message(request), timeout=_FIRST_CONTACT_WITHIN_S, wait_for_ready=True
             )
@@ -280,7 +235,7 @@ class AgentClient:
             DeviceUnreachableError: If nothing answers within five seconds.
         """
         request = agent_pb2.ReleaseLeaseRequest(lease_id=lease_id)
-        self._asked_once(
+        self._link.asked_once(
             lambda stub: stub.ReleaseLease(
                 request, timeout=_FIRST_CONTACT_WITHIN_S, wait_for_ready=True
             )
@@ -292,7 +247,7 @@ class AgentClient:
         Raises:
             DeviceUnreachableError: If nothing answers within five seconds.
         """
-        reply = self._asked_once(
+        reply = self._link.asked_once(
             lambda stub: stub.ShowLease(
                 agent_pb2.ShowLeaseRequest(), timeout=_FIRST_CONTACT_WITHIN_S, wait_for_ready=True
             )
@@ -302,18 +257,18 @@ class AgentClient:
     def telemetry(self, period_s: float) -> Iterator[records.TelemetrySample]:
         """Yield the device's state every `period_s` seconds until the caller stops."""
         request = agent_pb2.WatchTelemetryRequest(period_s=period_s)
-        stream = self._stub().WatchTelemetry(request)
+        stream = self._link.stub().WatchTelemetry(request)
         try:
             for message in stream:
                 yield codec.from_message(message, records.TelemetrySample)
         except grpc.RpcError as error:
-            raise self._unreachable(error) from None
+            raise self._link.unreachable(error) from None
         finally:
             stream.cancel()
 
     def _ask_description(self) -> agent_pb2.DeviceDescription:
-        self._must_resolve = True
-        stub = self._stub()
+        self._link.forget()
+        stub = self._link.stub()
         # Asks for nothing, so that silence tells an agent that is away from one that is slow.
         nothing = agent_pb2.FindMissingArtifactsRequest()
         try:
@@ -321,7 +276,10 @@ class AgentClient:
                 nothing, timeout=_FIRST_CONTACT_WITHIN_S, wait_for_ready=True
             )
         except grpc.RpcError as error:
-            if error.code() is not grpc.StatusCode.DEADLINE_EXCEEDED or not self._is_connected():
+            if (
+                error.code() is not grpc.StatusCode.DEADLINE_EXCEEDED
+                or not self._link.is_connected()
+            ):
                 raise
             # Somebody speaks our protocol there: it is far away, or busy.
             stub.FindMissingArtifacts(nothing, timeout=_CALL_WITHIN_S)
@@ -329,18 +287,6 @@ class AgentClient:
             agent_pb2.DescribeRequest(), timeout=_DESCRIBE_WITHIN_S
         )
         return reply
-
-    def _is_connected(self) -> bool:
-        if self._channel is None:
-            return False
-        ready = grpc.channel_ready_future(self._channel)
-        try:
-            ready.result(timeout=0.1)
-        except grpc.FutureTimeoutError:
-            return False
-        finally:
-            ready.cancel()
-        return True
 
     def _attach(
         self, job: records.Job, artifacts: Mapping[str, bytes], follower: JobFollower
@@ -352,10 +298,10 @@ class AgentClient:
         if created:
             # The agent had lost its state: the events begin anew.
             follower.restart()
-        self._heard()
+        self._link.heard()
         request = agent_pb2.WatchRequest(job_id=job.job_id, from_event=follower.from_event)
         is_first_look = follower.last is None
-        stream = self._stub().Watch(request, timeout=_WATCH_WITHIN_S)
+        stream = self._link.stub().Watch(request, timeout=_WATCH_WITHIN_S)
         try:
             for message in stream:
                 if not follower.take(codec.from_message(message, records.JobEvent)):
@@ -373,8 +319,8 @@ class AgentClient:
             return
         if is_first_look:
             raise BoardfrontError(
-                f"agent {self._connected_to}: the events of job {job.job_id} have a gap or no "
-                "end: expected all of them; see the agent's log, then run again"
+                f"agent {self._link.connected_to}: the events of job {job.job_id} have a gap or "
+                "no end: expected all of them; see the agent's log, then run again"
             )
         # The agent lost events that were seen.
         follower.restart()
@@ -392,7 +338,7 @@ class AgentClient:
             except grpc.RpcError as error:
                 if error.code() is not grpc.StatusCode.ABORTED:
                     raise
-            self._heard()
+            self._link.heard()
             token = self._lease.token(refused=token)
 
     def _submit_once(
@@ -402,110 +348,22 @@ class AgentClient:
             job=codec.to_message(job), protocol_version=records.PROTOCOL_VERSION
         )
         try:
-            reply = self._stub().Submit(request, timeout=_CALL_WITHIN_S)
+            reply = self._link.stub().Submit(request, timeout=_CALL_WITHIN_S)
         except grpc.RpcError as error:
             if error.code() is not grpc.StatusCode.FAILED_PRECONDITION:
                 raise
             self._upload(artifacts)
-            reply = self._stub().Submit(request, timeout=_CALL_WITHIN_S)
+            reply = self._link.stub().Submit(request, timeout=_CALL_WITHIN_S)
         return _state(reply), reply.created
 
     def _upload(self, artifacts: Mapping[str, bytes]) -> None:
         asked = agent_pb2.FindMissingArtifactsRequest(sha256=list(artifacts))
-        reply = self._stub().FindMissingArtifacts(asked, timeout=_CALL_WITHIN_S)
+        reply = self._link.stub().FindMissingArtifacts(asked, timeout=_CALL_WITHIN_S)
         for sha256 in artifacts.keys() & set(reply.missing_sha256):
             content = artifacts[sha256]
             # Slow links: a deadline that grows with the size, at 100 kB/s.
             within_s = _CALL_WITHIN_S + len(content) / 1e5
-            self._stub().UploadArtifact(_chunks(sha256, content), timeout=within_s)
-
-    def _asked_once(self, call: Callable[[Any], _T]) -> _T:
-        try:
-            return call(self._stub())
-        except grpc.RpcError as error:
-            # A local agent that died comes back elsewhere.
-            self._must_resolve = True
-            raise self._unreachable(error) from None
-
-    def _retried(self, call: Callable[[], _T]) -> _T:
-        """Call again after a lost connection, until it is away for `lost_after_s`."""
-        attempt = 0
-        while True:
-            try:
-                answer = call()
-            except grpc.RpcError as error:
-                self._check_abandoned()
-                if not _is_lost(error):
-                    raise self._refused(error) from None
-                attempt = 0 if self._lost_since_s is None else attempt + 1
-                self._lost(error)
-                self._abandoned.wait(_RETRY_AFTER_S[min(attempt, len(_RETRY_AFTER_S) - 1)])
-                continue
-            self._heard()
-            return answer
-
-    def _lost(self, error: grpc.RpcError) -> None:
-        self._must_resolve = True
-        now_s = time.monotonic()
-        if self._lost_since_s is None:
-            self._lost_since_s = now_s
-            self._on_lost(f"connection to {self._connected_to} lost, trying again")
-        elif now_s - self._lost_since_s > self._lost_after_s:
-            self._lost_since_s = None
-            raise self._unreachable(error) from None
-
-    def _heard(self) -> None:
-        if self._lost_since_s is not None:
-            self._lost_since_s = None
-            self._on_lost(f"connection to {self._connected_to} is back")
-
-    def _stub(self) -> Any:
-        # Any: the generated stub is typed for blocking and asyncio channels at once.
-        self._check_abandoned()
-        if self._channel is None or self._must_resolve:
-            address = self._address.resolve()
-            credentials = self._address.credentials
-            version = 0 if credentials is None else credentials.version()
-            if (
-                self._channel is None
-                or address != self._connected_to
-                or version != self._credentials_version
-            ):
-                self.close()
-                self._channel = open_channel(address, credentials, self._options)
-                self._connected_to = address
-                self._credentials_version = version
-            self._must_resolve = False
-        return agent_pb2_grpc.AgentStub(self._channel)
-
-    def _check_abandoned(self) -> None:
-        if self._abandoned.is_set():
-            raise AbandonedError(f"the connection to {self._connected_to} was given up")
-
-    def _refused(self, error: grpc.RpcError) -> BoardfrontError:
-        text = f"agent {self._connected_to}: {error.details()}"
-        if error.code() is grpc.StatusCode.FAILED_PRECONDITION:
-            return ArtifactGoneError(text)
-        if error.code() is grpc.StatusCode.ABORTED:
-            return LeaseLostError(text)
-        if error.code() is grpc.StatusCode.UNIMPLEMENTED:
-            return WrongInputError(f"{text}: install the same boardfront on both")
-        return WrongInputError(text) if error.code() in _WRONG else BoardfrontError(text)
-
-    def _unreachable(self, error: grpc.RpcError) -> BoardfrontError:
-        if not _is_lost(error):
-            return self._refused(error)
-        reason = why_refused(self._connected_to, self._address.credentials)
-        if reason is not None:
-            return DeviceUnreachableError(reason)
-        return DeviceUnreachableError(
-            f"no agent answers at {self._connected_to}: expected `boardfront-agent serve` to run "
-            "there; start it, or check host and port"
-        )
-
-
-class AbandonedError(BoardfrontError):
-    """Another thread gave up the connection."""
+            self._link.stub().UploadArtifact(_chunks(sha256, content), timeout=within_s)
 
 
 class JobCancelledError(BoardfrontError):
@@ -523,10 +381,6 @@ class JobCancelledError(BoardfrontError):
         super().__init__(message)
 
 
-class ArtifactGoneError(BoardfrontError):
-    """A job names an artifact that neither the agent has nor we do."""
-
-
 class JobForgottenError(BoardfrontError):
     """A job's id belongs to a job whose results were fetched and forgotten."""
 
@@ -539,12 +393,6 @@ def _state(reply: agent_pb2.SubmitReply) -> records.JobState:
         f"SubmitReply.state is {reply.state}: expected a job's state: install the same boardfront "
         "on both sides"
     )
-
-
-def _is_lost(error: grpc.RpcError) -> bool:
-    """Whether trying again may help; an exception inside the agent will only come again."""
-    of_the_agent = (error.details() or "").startswith("Exception ")
-    return error.code() in _LOST and not of_the_agent
 
 
 def artifact_name(content: bytes) -> str:

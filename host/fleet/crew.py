@@ -14,7 +14,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from boardfront.host.fleet.board import Board, Work
-from boardfront.host.fleet.client import AgentClient, DeviceUnreachableError
+from boardfront.host.fleet.client import AgentClient
+from boardfront.host.fleet.connection import DeviceUnreachableError
 from boardfront.host.fleet.ledger import Ledger
 from boardfront.host.fleet.scheduler import Scheduler, Ticket
 from boardfront.protos.errors import BoardfrontError

@@ -19,7 +19,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import grpc
 
-from boardfront.host.fleet.client import DeviceUnreachableError
+from boardfront.host.fleet.connection import DeviceUnreachableError
 from boardfront.host.fleet.credentials import (
     ClientInfo,
     CredentialsError,

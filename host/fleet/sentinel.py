@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from boardfront.host import text
-from boardfront.host.fleet.client import ArtifactGoneError
 from boardfront.host.fleet.compiling import is_compiled_here
+from boardfront.host.fleet.connection import ArtifactGoneError
 from boardfront.host.fleet.kept_artifacts import KeptArtifacts, KeptNetwork, KeptRequest
 from boardfront.protos.records import (
     FailureKind,

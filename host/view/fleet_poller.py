@@ -11,7 +11,8 @@ import time
 from typing import TYPE_CHECKING
 
 from boardfront.host.fleet.address import NoLocalAgentError, RunningAgent
-from boardfront.host.fleet.client import AgentClient, DeviceUnreachableError
+from boardfront.host.fleet.client import AgentClient
+from boardfront.host.fleet.connection import DeviceUnreachableError
 from boardfront.host.fleet.fleet_file import load_fleet
 from boardfront.host.fleet.ledger import take
 from boardfront.host.fleet.select import Selected, of_entry, select

@@ -14,7 +14,8 @@ from tests.faults.site import Once, Site, request
 
 from boardfront.host.fleet import client as client_module
 from boardfront.host.fleet.address import RemoteAddress
-from boardfront.host.fleet.client import AgentClient, DeviceUnreachableError
+from boardfront.host.fleet.client import AgentClient
+from boardfront.host.fleet.connection import DeviceUnreachableError
 from boardfront.protos import records
 
 if TYPE_CHECKING:

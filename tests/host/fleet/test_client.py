@@ -27,12 +27,8 @@ from tests.host.fleet.proxy import Proxy
 from boardfront.device_agent import agent as agent_module
 from boardfront.host.fleet import client as client_module
 from boardfront.host.fleet.address import RemoteAddress, parse_device
-from boardfront.host.fleet.client import (
-    AgentClient,
-    DeviceUnreachableError,
-    JobCancelledError,
-    JobForgottenError,
-)
+from boardfront.host.fleet.client import AgentClient, JobCancelledError, JobForgottenError
+from boardfront.host.fleet.connection import DeviceUnreachableError
 from boardfront.protos import records
 from boardfront.protos.errors import BoardfrontError, WrongInputError
 from boardfront.protos.records import JobState, Phase

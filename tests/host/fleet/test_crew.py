@@ -11,7 +11,7 @@ import pytest
 from tests.latency_models import samples
 
 from boardfront.host.fleet.address import RemoteAddress
-from boardfront.host.fleet.client import DeviceUnreachableError
+from boardfront.host.fleet.connection import DeviceUnreachableError
 from boardfront.host.fleet.crew import Crew, Patience
 from boardfront.host.fleet.ledger import Ledger, take
 from boardfront.host.fleet.pool import Pool

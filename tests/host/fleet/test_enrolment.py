@@ -27,7 +27,8 @@ from tests.device_agent.secured import secured as secured_board
 from boardfront.host.fleet import enrolment
 from boardfront.host.fleet.address import RemoteAddress
 from boardfront.host.fleet.authority import AlreadyEnrolledError, Authority
-from boardfront.host.fleet.client import AgentClient, DeviceUnreachableError
+from boardfront.host.fleet.client import AgentClient
+from boardfront.host.fleet.connection import DeviceUnreachableError
 from boardfront.host.fleet.credentials import (
     CredentialsError,
     DeviceCredentials,

@@ -24,7 +24,8 @@ from tests.device_agent.harness import (
 from tests.host.fleet.proxy import Proxy
 
 from boardfront.host.fleet.address import RemoteAddress
-from boardfront.host.fleet.client import AgentClient, DeviceUnreachableError
+from boardfront.host.fleet.client import AgentClient
+from boardfront.host.fleet.connection import DeviceUnreachableError
 from boardfront.host.fleet.lease import LeaseKeeper, lease_request, leased_client
 from boardfront.protos import records
 from boardfront.protos.errors import LeaseLostError, WrongInputError

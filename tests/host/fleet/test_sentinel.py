@@ -12,7 +12,8 @@ from tests.host.fleet.leveled import LeveledDevice, leveled_agent
 from typing_extensions import override
 
 from boardfront.host.fleet.address import RemoteAddress
-from boardfront.host.fleet.client import AgentClient, ArtifactGoneError
+from boardfront.host.fleet.client import AgentClient
+from boardfront.host.fleet.connection import ArtifactGoneError
 from boardfront.host.fleet.kept_artifacts import KeptArtifacts, KeptNetwork, KeptRequest
 from boardfront.host.fleet.measurer import DeviceMeasurer
 from boardfront.host.fleet.sentinel import Finding, Sentinel, SentinelRule, State, sentinel_key
