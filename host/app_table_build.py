@@ -137,20 +137,21 @@ def _build(
     """Measure a space's blocks, and whole networks to judge them by."""
     from boardfront.host.commands import table_build as command
     from boardfront.host.commands.space import parse_settings
+    from boardfront.host.commands.table_where import Where, parse_duration
     from boardfront.host.models import parse_option
-    from boardfront.latency_models.table_rule import BuildRule
+    from boardfront.latency_models.table_rule import BuildRule, quick
 
     settings = parse_settings(setting or ())
     if resolution is not None:
         settings["resolution"] = resolution
-    rule = command.quick(BuildRule(precision=precision, rounds=rounds), duration)
+    rule = quick(BuildRule(precision=precision, rounds=rounds), duration)
     return command.run(
         command.BuildArguments(
             space=space,
             settings=settings,
             task=task,
             batch=batch,
-            where=command.Where(
+            where=Where(
                 device=device,
                 backend=backend,
                 options=dict(parse_option(text) for text in option or ()),
@@ -161,7 +162,7 @@ def _build(
                 priority=priority,
             ),
             output=output,
-            rule=replace(rule, budget_s=command.parse_duration(budget)),
+            rule=replace(rule, budget_s=parse_duration(budget)),
             base=base,
             calibration=calibration,
             held_out=held_out,
@@ -224,9 +225,9 @@ def _transfer(
 ) -> int:
     """Make a table from another device's and a few whole networks."""
     from boardfront.host.commands import table_transfer as command
-    from boardfront.host.commands.table_build import Where, parse_duration, quick
+    from boardfront.host.commands.table_where import Where, parse_duration
     from boardfront.host.models import parse_option
-    from boardfront.latency_models.table_rule import BuildRule
+    from boardfront.latency_models.table_rule import BuildRule, quick
 
     return command.run(
         command.TransferArguments(
@@ -276,8 +277,8 @@ def _verify(
 ) -> int:
     """Measure some of a table again; 1 if it holds no more."""
     from boardfront.host.commands import table_verify as command
-    from boardfront.host.commands.table_build import Where, quick
-    from boardfront.latency_models.table_rule import BuildRule
+    from boardfront.host.commands.table_where import Where
+    from boardfront.latency_models.table_rule import BuildRule, quick
 
     return command.run(
         command.VerifyArguments(

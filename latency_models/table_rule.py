@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import median
 from typing import TYPE_CHECKING
 
@@ -59,6 +59,39 @@ class BuildRule:
     together: int = 4
     budget_s: float | None = None
     deadlines: Deadlines = field(default_factory=lambda: Deadlines(run_s=120.0))
+
+
+def quick(rule: BuildRule, duration_s: float) -> BuildRule:
+    """Return a rule whose looks are as short as asked: for trying things out.
+
+    Args:
+        rule: How closely is looked otherwise.
+        duration_s: Shortest spread of the windows of a closer look, seconds.
+    """
+    factor = duration_s / rule.refined_min_s
+    if factor == 1:
+        return rule
+    return replace(
+        rule,
+        coarse=replace(
+            rule.coarse,
+            min_duration_s=rule.coarse.min_duration_s * factor,
+            max_duration_s=rule.coarse.max_duration_s * factor,
+        ),
+        whole=replace(
+            rule.whole,
+            min_duration_s=rule.whole.min_duration_s * factor,
+            max_duration_s=rule.whole.max_duration_s * factor,
+        ),
+        alone=replace(
+            rule.alone,
+            min_duration_s=rule.alone.min_duration_s * factor,
+            max_duration_s=rule.alone.max_duration_s * factor,
+        ),
+        refined_min_s=duration_s,
+        refined_max_s=rule.refined_max_s * factor,
+        deadlines=Deadlines(run_s=max(60.0, 30 * duration_s)),
+    )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

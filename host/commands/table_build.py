@@ -2,58 +2,29 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import secrets
 import shlex
 import sys
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from boardfront.host import text
-from boardfront.latency_models.blocks import HEAD, STEM
+from boardfront.host.commands.table_where import Where, connected, task_of
 from boardfront.latency_models.table import EntryOrigin, Table
 from boardfront.protos.errors import WrongInputError
-from boardfront.protos.records import Deadlines, Task, TaskKind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
-
-    import numpy as np
 
     from boardfront.host.build_news import NewsFile
     from boardfront.host.chain_writer import TableSpace
     from boardfront.host.progress import RunProgress
-    from boardfront.latency_models.base import Measurer
     from boardfront.latency_models.table_build import Step, TableBuilder
-    from boardfront.latency_models.table_plan import Members, Plan
     from boardfront.latency_models.table_rule import BuildRule, TableTask
-    from boardfront.protos.records import DeviceDescription
-
-_GUIDES = 500
-"""Members whose blocks may lead to where a block fits, for spaces with many shapes."""
-
-_POOL = 100
-"""Members whose blocks a table of a space with too many blocks is of."""
-
-_UNITS_S = {"s": 1.0, "m": 60.0, "h": 3600.0}
-_TASKS = (TaskKind.INFERENCE, TaskKind.TRAINING_STEP, TaskKind.TRAINING_STEP_GRAPH)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Where:
-    """Which device measures, and where answers are kept."""
-
-    device: str
-    backend: str
-    options: Mapping[str, str] = field(default_factory=dict)
-    cpus: str = ""
-    start_below_c: float | None = None
-    store: str | Path
-    fleet: Path | None = None
-    priority: int = 0
+    from boardfront.protos.records import Task
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -83,11 +54,12 @@ def run(arguments: BuildArguments) -> int:
     """Build, or go on with a build; return the exit code."""
     from boardfront.host.build_news import NewsFile
     from boardfront.host.chain_writer import TableSpace
+    from boardfront.host.commands.table_plans import plan_of
     from boardfront.latency_models.table_build import TableBuilder
 
     space = TableSpace(arguments.space, arguments.settings)
     before = _before(arguments, space)
-    plan = _plan(arguments, space, before)
+    plan = plan_of(arguments, space, before)
     seed = secrets.token_hex(8) if before is None else before.seed
     progress = _progress()
     if before is not None:
@@ -122,74 +94,6 @@ def run(arguments: BuildArguments) -> int:
             sys.stdout.write(f"the budget is used up: {how_to_go_on(arguments)}\n")
         sys.stdout.write(f"table in {arguments.output}\n")
     return 0
-
-
-@contextlib.contextmanager
-def connected(
-    where: Where, what: str, say: Callable[[str], None], *, seed: str = ""
-) -> Iterator[tuple[Measurer, DeviceDescription]]:
-    """Hold a device and give its measurer: one lease for all that is measured.
-
-    Args:
-        where: Which device.
-        what: What the run is called where others wait for the device.
-        say: Told who is waited for, and when a connection is lost.
-        seed: Names what may be gone on with: it meets its own lease again.
-    """
-    from boardfront.host.fleet.lease import lease_request, leased_client
-    from boardfront.host.fleet.measurer import DeviceMeasurer
-    from boardfront.host.fleet.select import select_one
-    from boardfront.latency_models.store import MeasurementStore
-
-    device = select_one(where.device, where.fleet, say=say)
-    with (
-        MeasurementStore(where.store) as store,
-        contextlib.closing(device.address),
-        leased_client(
-            device.address,
-            lease_request(what, seed=seed, priority=where.priority),
-            device=device.name,
-            say=say,
-            on_lost=say,
-        ) as client,
-    ):
-        yield DeviceMeasurer(client, store), client.describe()
-
-
-def parse_duration(given: str) -> float | None:
-    """Return the seconds of `45m`, `90s` or `1.5h`; None for an empty text.
-
-    Raises:
-        WrongInputError: If the text has another form.
-    """
-    if not given:
-        return None
-    try:
-        amount = float(given[:-1])
-    except ValueError:
-        amount = 0.0
-    if given[-1] not in _UNITS_S or not 0 < amount < float("inf"):
-        raise WrongInputError(f"--budget {given!r}: expected e.g. 45m, 90s or 1.5h")
-    return amount * _UNITS_S[given[-1]]
-
-
-def task_of(kind: str, batch: int, space: TableSpace) -> Task:
-    """Return what is timed, in full.
-
-    Raises:
-        WrongInputError: If there is no such task.
-    """
-    known = {one.value: one for one in _TASKS}
-    if kind not in known:
-        raise WrongInputError(f"--task {kind!r}: expected one of {', '.join(known)}")
-    task = Task(
-        kind=known[kind],
-        batch=batch,
-        resolution=space.networks.resolution,
-        classes=space.networks.classes,
-    )
-    space.set_task(task)
-    return task
 
 
 def summary(table: Table, path: Path) -> dict[str, object]:
@@ -256,62 +160,6 @@ def check_same(table: Table, arguments: BuildArguments, task: Task) -> None:
                 f"{arguments.output}: expected a table to go on with, got one whose {name} is "
                 f"{has}, not {asked}: choose another -o, or replace it by --overwrite"
             )
-
-
-def _plan(arguments: BuildArguments, space: TableSpace, before: Table | None) -> Plan:
-    import numpy as np
-
-    from boardfront.latency_models.table_plan import Members, Plan
-
-    rng = np.random.default_rng(arguments.seed)
-    base = before.base if before is not None else arguments.base
-    base = base or space.middle(np.random.default_rng(0))
-    space.space.validate(base)
-    whole = space.sample(arguments.calibration + arguments.held_out, rng, without=base)
-    members = [space.member(encoding) for encoding in whole]
-    kinds = space.blocks.block_kinds()
-    is_large = kinds is None or len(kinds) > arguments.most_blocks
-    guides = space.sample(_GUIDES, rng) if kinds is None or len(kinds) > _GUIDES // 5 else []
-    chosen = Members(
-        base=space.member(base),
-        # Where the space has few members, the held-out ones come first.
-        calibration=members[arguments.held_out :],
-        held_out=members[: arguments.held_out],
-        repeats=arguments.repeats,
-        guides=[space.member(encoding).chain for encoding in guides],
-    )
-    if is_large:
-        return _active_plan(arguments, space, chosen, rng)
-    return Plan(chosen, kinds or (), has_call=space.has_call)
-
-
-def _active_plan(
-    arguments: BuildArguments, space: TableSpace, members: Members, rng: np.random.Generator
-) -> Plan:
-    """Return a plan that measures some of a space's blocks, those that matter and say most.
-
-    Of all its blocks where they can be listed, else of those that sampled networks have. How
-    often a block matters is told by networks that the table is not judged by.
-    """
-    from boardfront.latency_models.table_active import ActiveChooser, ActiveRule, Interpolator
-    from boardfront.latency_models.table_plan import Plan
-
-    listed = space.blocks.block_kinds()
-    calibration = [one.chain for one in members.calibration]
-    weights = [members.base.chain, *calibration, *members.guides[:_POOL]]
-    # Else the table would not cover what it is judged by.
-    covered = [*weights, *(one.chain for one in members.held_out)]
-    kinds = sorted(listed or {block for chain in covered for block in chain})
-    # What comes first is measured first, before there is anything to choose by.
-    order = rng.permutation(len(kinds)).tolist()
-    order.sort(key=lambda index: kinds[index].kind not in {STEM, HEAD})
-    rule = ActiveRule(target=arguments.target_error, most=arguments.most_blocks)
-    return Plan(
-        members,
-        [kinds[index] for index in order],
-        has_call=space.has_call,
-        chooser=ActiveChooser(Interpolator(space.sizes), weights, rule),
-    )
 
 
 def asked_of(
@@ -427,36 +275,3 @@ def how_to_go_on(arguments: BuildArguments) -> str:
 
 def _plain(settings: Mapping[str, object]) -> object:
     return json.loads(json.dumps(settings))
-
-
-def quick(rule: BuildRule, duration_s: float) -> BuildRule:
-    """Return a rule whose looks are as short as asked: for trying things out.
-
-    Args:
-        rule: How closely is looked otherwise.
-        duration_s: Shortest spread of the windows of a closer look, seconds.
-    """
-    factor = duration_s / rule.refined_min_s
-    if factor == 1:
-        return rule
-    return replace(
-        rule,
-        coarse=replace(
-            rule.coarse,
-            min_duration_s=rule.coarse.min_duration_s * factor,
-            max_duration_s=rule.coarse.max_duration_s * factor,
-        ),
-        whole=replace(
-            rule.whole,
-            min_duration_s=rule.whole.min_duration_s * factor,
-            max_duration_s=rule.whole.max_duration_s * factor,
-        ),
-        alone=replace(
-            rule.alone,
-            min_duration_s=rule.alone.min_duration_s * factor,
-            max_duration_s=rule.alone.max_duration_s * factor,
-        ),
-        refined_min_s=duration_s,
-        refined_max_s=rule.refined_max_s * factor,
-        deadlines=Deadlines(run_s=max(60.0, 30 * duration_s)),
-    )

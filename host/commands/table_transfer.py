@@ -12,14 +12,12 @@ from typing import TYPE_CHECKING
 from boardfront.host import text
 from boardfront.host.commands.table_build import (
     BuildArguments,
-    Where,
     asked_of,
     check_same,
-    connected,
     how_to_go_on,
     summary,
-    task_of,
 )
+from boardfront.host.commands.table_where import Where, connected, task_of
 from boardfront.latency_models.table import Table, target_text
 from boardfront.protos.errors import BoardfrontError, WrongInputError
 

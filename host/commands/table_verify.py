@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from boardfront.host import text
-from boardfront.host.commands.table_build import Where, connected, task_of
+from boardfront.host.commands.table_where import Where, connected, task_of
 from boardfront.latency_models.table import EntryOrigin, Table
 from boardfront.protos.errors import BoardfrontError, WrongInputError
 
