@@ -8,7 +8,8 @@ import onnx
 from onnx import TensorProto, helper
 
 from boardfront.latency_models.structure import structure_hash
-from boardfront.latency_models.table_plan import ChainFile, WholeNetwork, thin_channels
+from boardfront.latency_models.table_chains import ChainFile, thin_channels
+from boardfront.latency_models.table_plan import WholeNetwork
 from boardfront.protos.errors import WrongInputError
 from boardfront.protos.records import TaskKind
 from boardfront.search.space import DecomposableSpace, NetworkSpace
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from boardfront.latency_models.blocks import BlockKey
-    from boardfront.latency_models.table_plan import Chain
+    from boardfront.latency_models.table_chains import Chain
     from boardfront.protos.records import Task
     from boardfront.search.space import Space
 

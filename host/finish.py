@@ -10,7 +10,7 @@ from boardfront.host import journal_records as records
 from boardfront.host.finalists import RoundPlan, WholeTime, measure_whole, write_deployable
 from boardfront.host.shipping import Shipment
 from boardfront.host.table_part import write_row
-from boardfront.host.targets import finalist_rule
+from boardfront.host.timing_rules import finalist_rule
 from boardfront.latency_models.table_finalists import FinalistTime
 from boardfront.search.objective import ObjectiveKind
 

@@ -6,7 +6,7 @@ is a pool of one or several boards, each with a thread of its own.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from boardfront.host.fleet.client import AgentClient
@@ -18,35 +18,30 @@ from boardfront.host.fleet.pool import BOARD_DESCRIPTION_HOLDS_S, Muster, Pool, 
 from boardfront.host.fleet.run_leases import RunLeases
 from boardfront.host.fleet.select import select
 from boardfront.host.fleet.self_test import SelfTest
-from boardfront.host.fleet.sentinel import Finding, SentinelRule, State
 from boardfront.host.fleet.this_machine import may_overlap, own_device_id
 from boardfront.host.fleet.under_way import JobsUnderWay
+from boardfront.host.sentinel_watch import SentinelWatch
+from boardfront.host.timing_rules import timing_rule
 from boardfront.latency_models.base import Measurer
 from boardfront.protos.errors import BoardfrontError, WrongInputError
-from boardfront.protos.records import Deadlines, Precision, Task, Verdict
+from boardfront.protos.records import Precision
 from boardfront.search.evaluation import EvaluationFailure, Latency
 from boardfront.search.measured_latency import MeasuredLatency, TimingRule
-from boardfront.search.verdicts import Reaction, VerdictPolicy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
-    from boardfront.host.experiment import FinalistSettings, TargetSettings
+    from boardfront.host.experiment import TargetSettings
     from boardfront.host.fleet.board import Board
     from boardfront.host.fleet.select import Selected
+    from boardfront.host.fleet.sentinel import SentinelRule
     from boardfront.latency_models.base import Measurement, TimeRequest
     from boardfront.latency_models.store import MeasurementStore
     from boardfront.protos.records import DeviceDescription, JobEvent
     from boardfront.search.space import NetworkSpace
 
-# On a restless machine the interval never gets narrow: after so many times the shortest look
-# the rest is not worth the wait, and the verdict says what the time is worth.
-_SEARCH_PATIENCE = 4.0
-_FINALIST_PATIENCE = 1.5
 _ALONE_S = 3.0
-_MIN_RUN_S = 60.0
-_RUN_FACTOR = 20.0
 
 
 class TargetMeasurer(Measurer, Protocol):
@@ -185,8 +180,8 @@ class Targets:
         if description is None:
             raise AssertionError("a board that was mustered is described")
         self._around.check(target.name, description)
-        rule = _rule(target, space, description)
-        watch = _SentinelWatch(target.name, self._around, self._crew.post)
+        rule = timing_rule(target, space, description)
+        watch = SentinelWatch(target.name, self._around, self._crew.post)
         several = len(found.boards) > 1
         own_id = own_device_id()
         pool = Pool(
@@ -230,8 +225,8 @@ class Targets:
             )
         description = self._client.describe()
         self._around.check(target.name, description)
-        rule = _rule(target, space, description)
-        watch = _SentinelWatch(target.name, self._around)
+        rule = timing_rule(target, space, description)
+        watch = SentinelWatch(target.name, self._around)
         measurer = DeviceMeasurer(self._client, self._around.store, sentinel=watch.rule(target))
         measurer.under_way = self._around.under_way
         source = MeasuredLatency(
@@ -296,126 +291,3 @@ def _select(target: TargetSettings) -> tuple[Selected, ...]:
     # A board that is named and has the tags as well is one board.
     found = {one.name: one for device in devices for one in select(device)}
     return tuple(found.values())
-
-
-def finalist_rule(rule: TimingRule, settings: FinalistSettings) -> TimingRule:
-    """Return the rule by which finalists are timed."""
-    return replace(
-        rule,
-        precision=Precision(
-            relative_half_width=settings.precision,
-            min_duration_s=settings.min_duration_s,
-            max_duration_s=_FINALIST_PATIENCE * settings.min_duration_s,
-        ),
-        deadlines=_deadlines(settings.min_duration_s),
-    )
-
-
-def _deadlines(min_duration_s: float) -> Deadlines:
-    return Deadlines(run_s=max(_MIN_RUN_S, _RUN_FACTOR * min_duration_s))
-
-
-def _rule(
-    target: TargetSettings, space: NetworkSpace, description: DeviceDescription
-) -> TimingRule:
-    """Return how a target's networks are timed.
-
-    Raises:
-        WrongInputError: If the device lacks the backend, or the backend an option.
-    """
-    info = description.backend(target.backend)
-    if info is None or not info.available:
-        known = sorted(b.name for b in description.backends if b.available)
-        reason = f" ({info.reason})" if info else ""
-        raise WrongInputError(
-            f"target {target.name!r}: backend {target.backend!r} is not on device "
-            f"{description.name}{reason}: expected one of {known}"
-        )
-    known_options = {option.name for option in info.options}
-    for name in target.options:
-        if name not in known_options:
-            raise WrongInputError(
-                f"target {target.name!r}: backend {target.backend} has no option {name!r}: "
-                f"expected one of {sorted(known_options)}"
-            )
-    return TimingRule(
-        task=Task(
-            kind=target.task,
-            batch=target.batch,
-            resolution=space.resolution,
-            classes=space.classes,
-        ),
-        backend=target.backend,
-        options=target.options,
-        precision=Precision(
-            relative_half_width=target.precision,
-            min_duration_s=target.min_duration_s,
-            max_duration_s=_SEARCH_PATIENCE * target.min_duration_s,
-        ),
-        deadlines=_deadlines(target.min_duration_s),
-        cpus=target.cpus,
-        start_below_c=target.start_below_c,
-        policy=VerdictPolicy(
-            reactions={
-                Verdict(verdict): Reaction(reaction)
-                for verdict, reaction in target.verdicts.items()
-            },
-            retries=target.retries,
-            cool_down_s=target.cool_down_s,
-        ),
-    )
-
-
-class _SentinelWatch:
-    """Tells a run what the sentinel of a target found; needed where there is no reference.
-
-    Args:
-        target: Its name.
-        around: Who is told.
-        post: Has something called on the run's own thread; None: the sentinel is timed there.
-    """
-
-    def __init__(
-        self,
-        target: str,
-        around: TargetSurroundings,
-        post: Callable[[Callable[[], None]], None] | None = None,
-    ) -> None:
-        self._target = target
-        self._around = around
-        self._post = post or _at_once
-        self.source: MeasuredLatency | None = None
-        self.pool: Pool | None = None
-
-    def rule(self, target: TargetSettings, *, of_pool: bool = False) -> SentinelRule | None:
-        """Return when the sentinel is timed; ratios to a reference need none.
-
-        Args:
-            target: Whose.
-            of_pool: It was timed already when the pool was put together, and a board whose level
-                moved measures nothing again: the others do.
-        """
-        if target.reference != "none":
-            return None
-        return SentinelRule(
-            at_once=not of_pool,
-            again=not of_pool,
-            on_finding=lambda finding: self._post(lambda: self._found(finding)),
-            on_remeasured=lambda old, new: self._post(lambda: self._remeasured(old, new)),
-        )
-
-    def _found(self, finding: Finding) -> None:
-        if finding.state is not State.STEADY:
-            self._around.say(f"{self._target}: {finding.message}")
-        if self.source is not None and self.pool is not None and len(self.pool.boards) > 1:
-            for old, new in self.source.measure_again(finding.quarantined, self._around.store):
-                self._remeasured(old, new)
-
-    def _remeasured(self, old: Measurement, new: Measurement) -> None:
-        encoding = self.source.remeasured(old, new) if self.source else None
-        if encoding is not None and self.source is not None:
-            self._around.on_remeasured(self._target, encoding, self.source.corrections[encoding])
-
-
-def _at_once(call: Callable[[], None]) -> None:
-    call()

@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from boardfront.latency_models.blocks import HEAD, STEM
+from boardfront.latency_models.table_looks import Filled, LookKind, MeasuredSum
 from boardfront.latency_models.table_parts import EntryOrigin, TableEntry
-from boardfront.latency_models.table_plan import Filled, LookKind, MeasuredSum
 from boardfront.protos.errors import WrongInputError
 from boardfront.protos.records import Verdict
 
@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from boardfront.latency_models.blocks import BlockKey
-    from boardfront.latency_models.table_plan import Chain, Look
+    from boardfront.latency_models.table_chains import Chain
+    from boardfront.latency_models.table_looks import Look
 
     _Array = npt.NDArray[np.float64]
 

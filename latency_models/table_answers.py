@@ -6,11 +6,11 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from boardfront.latency_models.table_plan import LookKind
+from boardfront.latency_models.table_looks import LookKind
 from boardfront.protos.records import Verdict
 
 if TYPE_CHECKING:
-    from boardfront.latency_models.table_plan import Look
+    from boardfront.latency_models.table_looks import Look
     from boardfront.protos.records import Result
 
 

@@ -16,16 +16,9 @@ from boardfront.latency_models.table import (
     missing_of,
 )
 from boardfront.latency_models.table_answers import Span, answer_of, words_of
+from boardfront.latency_models.table_chains import CALL, ratio_precision
 from boardfront.latency_models.table_findings import Findings
-from boardfront.latency_models.table_plan import (
-    CALL,
-    NETWORKS,
-    LookKind,
-    fitted,
-    groups,
-    may_share,
-    ratio_precision,
-)
+from boardfront.latency_models.table_looks import NETWORKS, LookKind, fitted, groups, may_share
 from boardfront.latency_models.table_residual import calibrate, judge_networks
 from boardfront.latency_models.table_rule import BuildRule, Costs, TableTask
 from boardfront.protos.errors import BoardfrontError
@@ -35,7 +28,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from boardfront.latency_models.base import Measurement, Measurer
-    from boardfront.latency_models.table_plan import Chain, ChainFile, ChainWriter, Look, Plan
+    from boardfront.latency_models.table_chains import Chain, ChainFile, ChainWriter
+    from boardfront.latency_models.table_looks import Look
+    from boardfront.latency_models.table_plan import Plan
 
 _NEAR = 4
 """Blocks that share a job are among the next ones, so many times as many as there is room for."""

@@ -6,14 +6,17 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from boardfront.latency_models.table_answers import Answer, Span, added_by
+from boardfront.latency_models.table_chains import CALL
+from boardfront.latency_models.table_looks import NETWORKS, LookKind, MeasuredSum
 from boardfront.latency_models.table_parts import NetworkRole, NetworkTime, TableEntry
-from boardfront.latency_models.table_plan import CALL, NETWORKS, LookKind, MeasuredSum
 from boardfront.protos.records import Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from boardfront.latency_models.table_plan import Chain, Look, Plan
+    from boardfront.latency_models.table_chains import Chain
+    from boardfront.latency_models.table_looks import Look
+    from boardfront.latency_models.table_plan import Plan
     from boardfront.latency_models.table_rule import BuildRule
 
 _WHOLE_WITHIN = 2.0

@@ -6,13 +6,13 @@ from dataclasses import dataclass, field, replace
 from statistics import median
 from typing import TYPE_CHECKING
 
-from boardfront.latency_models.table_plan import NETWORKS, LookKind
+from boardfront.latency_models.table_looks import NETWORKS, LookKind
 from boardfront.protos.records import Deadlines, Precision
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from boardfront.latency_models.table_plan import Look
+    from boardfront.latency_models.table_looks import Look
     from boardfront.protos.records import Task
 
 _STARTS_S = 2.0

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from boardfront.host import text
 from boardfront.host.finalists import RoundPlan, measure_whole
-from boardfront.host.targets import Targets, TargetSurroundings, finalist_rule
+from boardfront.host.targets import Targets, TargetSurroundings
+from boardfront.host.timing_rules import finalist_rule
 from boardfront.protos.errors import BoardfrontError
 from boardfront.protos.records import Verdict
 

@@ -10,7 +10,8 @@ import pytest
 from boardfront.host.chain_writer import TableSpace
 from boardfront.latency_models.blocks import BlockKey
 from boardfront.latency_models.structure import structure_hash
-from boardfront.latency_models.table_plan import CALL, Chain, Members, Plan, closed, shortened
+from boardfront.latency_models.table_chains import CALL, Chain, closed, shortened
+from boardfront.latency_models.table_plan import Members, Plan
 from boardfront.latency_models.training_graph import TASK_KEY
 from boardfront.protos.errors import WrongInputError
 from boardfront.protos.records import Task, TaskKind

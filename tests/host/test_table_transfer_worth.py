@@ -24,8 +24,9 @@ from boardfront.host.fleet.measurer import DeviceMeasurer
 from boardfront.latency_models.blocks import HEAD, STEM, BlockKey, Decomposition
 from boardfront.latency_models.store import MeasurementStore
 from boardfront.latency_models.table_build import TableBuilder
+from boardfront.latency_models.table_chains import ChainFile
 from boardfront.latency_models.table_models import predictor_of
-from boardfront.latency_models.table_plan import ChainFile, Members, Plan
+from boardfront.latency_models.table_plan import Members, Plan
 from boardfront.latency_models.table_rule import BuildRule, TableTask
 from boardfront.latency_models.table_transfer import Source, transferred
 from boardfront.protos.records import Precision, Task
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from boardfront.latency_models.table import Table
-    from boardfront.latency_models.table_plan import Chain
+    from boardfront.latency_models.table_chains import Chain
 
 pytestmark = pytest.mark.timeout(180)
 

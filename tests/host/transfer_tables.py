@@ -14,7 +14,7 @@ from boardfront.protos.records import Origin, Target, Task, Verdict
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from boardfront.latency_models.table_plan import Chain
+    from boardfront.latency_models.table_chains import Chain
 
 # Two places with four choices each.
 SETTINGS: Mapping[str, object] = {

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field, replace
 
 from boardfront.latency_models.blocks import HEAD, STEM, BlockKey
 from boardfront.latency_models.table import NetworkRole, NetworkTime, Table, TableEntry
-from boardfront.latency_models.table_plan import Chain, ChainFile, WholeNetwork
+from boardfront.latency_models.table_chains import Chain, ChainFile
+from boardfront.latency_models.table_plan import WholeNetwork
 from boardfront.protos.records import Origin, Target, Task, Verdict
 
 STEM_BLOCK = BlockKey(kind=STEM, in_channels=3, out_channels=8, stride=2, resolution=32)

@@ -17,8 +17,8 @@ from boardfront.latency_models.table_active import (
     Interpolator,
     learn_from_sums,
 )
+from boardfront.latency_models.table_looks import Chooser, Filled, Look, LookKind, MeasuredSum
 from boardfront.latency_models.table_parts import EntryOrigin, TableEntry
-from boardfront.latency_models.table_plan import Chooser, Filled, Look, LookKind, MeasuredSum
 from boardfront.protos.errors import WrongInputError
 from boardfront.protos.records import Verdict
 

@@ -30,7 +30,9 @@ from boardfront.latency_models.base import (
 )
 from boardfront.latency_models.key import TimeKey
 from boardfront.latency_models.table_build import BuildFailedError, TableBuilder
-from boardfront.latency_models.table_plan import CALL, ChainFile, LookKind, Members, Plan
+from boardfront.latency_models.table_chains import CALL, ChainFile
+from boardfront.latency_models.table_looks import LookKind
+from boardfront.latency_models.table_plan import Members, Plan
 from boardfront.latency_models.table_rule import BuildRule, TableTask
 from boardfront.protos.records import (
     Failure,
@@ -47,7 +49,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from boardfront.latency_models.table import Table
-    from boardfront.latency_models.table_plan import Chain
+    from boardfront.latency_models.table_chains import Chain
 
 BASE = member("abab")
 OTHERS = [one for one in MEMBERS if one != BASE]

@@ -18,23 +18,19 @@ from tests.latency_models.table_samples import (
 
 from boardfront.latency_models.blocks import HEAD, BlockKey
 from boardfront.latency_models.table_answers import Span, added_by
-from boardfront.latency_models.table_plan import (
+from boardfront.latency_models.table_chains import (
     CALL,
     Chain,
-    Look,
-    LookKind,
-    Members,
-    Plan,
     Ways,
     better_copies,
     closed,
     copies_for,
-    fitted,
     insert,
     ratio_precision,
     shortened,
-    spread,
 )
+from boardfront.latency_models.table_looks import Look, LookKind, fitted, spread
+from boardfront.latency_models.table_plan import Members, Plan
 
 BASE = member("abab")
 

@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from boardfront.latency_models.table_plan import Chain, WholeNetwork
+    from boardfront.latency_models.table_chains import Chain
+    from boardfront.latency_models.table_plan import WholeNetwork
 
 # The new board: half as fast a call, and blocks of other ratios than the source's.
 _KIND_RATIO = {"a": 2.0, "b": 2.4, STEM: 1.5, HEAD: 3.0}
