@@ -27,16 +27,24 @@ def make(into: Path) -> dict[str, Path]:
         Their places in the site, and where they are.
     """
     sys.path.insert(0, str(_ROOT))
-    from tests.host.tui import sample
+    from tests.host.tui import fleets, sample
 
     from boardfront.host.commands import plot, report
-    from boardfront.host.tui.pictures import save_pictures
+    from boardfront.host.tui.fleet_app import FleetApp
+    from boardfront.host.tui.pictures import SIZES, picture_of, save_pictures
 
     (into / "sample").mkdir()
     run = sample.make(into / "sample", ended=True)
     made = {}
     for path in save_pictures(run, into, fleet=sample.FLEET, keys=("down",) * 3):
         made[f"pictures/{path.name}"] = path
+    boards = into / "devices-80x24.svg"
+    screen = FleetApp(lambda: fleets.FLEET)
+    boards.write_text(
+        picture_of(screen, SIZES[0], title="boardfront devices --watch", keys=("down",)),
+        encoding="utf-8",
+    )
+    made[f"pictures/{boards.name}"] = boards
     page = into / "report.html"
     report.run(report.ReportArguments(names=(str(run.path),), runs=into, output=page))
     made["pictures/report.html"] = page

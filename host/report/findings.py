@@ -32,6 +32,8 @@ class MemberTime:
         searched: By which it was searched.
         measured: Of the network as it would be deployed; None where that is still to come.
         predicted_s: What the search went by.
+        predicted_low_s: Of its 95 % interval.
+        predicted_high_s: Of that interval.
         predicted_by: The model that predicted that; empty where it had been measured.
         repeats_s: The medians of the fresh processes.
         limit_s: The hard limit; None is no limit.
@@ -42,6 +44,8 @@ class MemberTime:
     searched: Latency | None = None
     measured: Latency | None = None
     predicted_s: float | None = None
+    predicted_low_s: float | None = None
+    predicted_high_s: float | None = None
     predicted_by: str = ""
     repeats_s: tuple[float, ...] = ()
     limit_s: float | None = None
@@ -203,6 +207,8 @@ def _members(view: RunView, shipped: Shipped) -> tuple[Member, ...]:
                 searched=candidate.latencies.get(name),
                 measured=whole.latency if whole else None,
                 predicted_s=whole.predicted_s if whole else None,
+                predicted_low_s=whole.predicted_low_s if whole else None,
+                predicted_high_s=whole.predicted_high_s if whole else None,
                 predicted_by=whole.predicted_by if whole else "",
                 repeats_s=whole.process_medians_s if whole else (),
                 limit_s=limit_s(view, name),

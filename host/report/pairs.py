@@ -25,6 +25,8 @@ class Pair:
         measured_s: What the device said.
         low_s: Of the measured time's 95 % interval.
         high_s: Of that interval.
+        predicted_low_s: Of the predicted time's 95 % interval; None where it has none.
+        predicted_high_s: Of that interval.
     """
 
     key: str
@@ -34,6 +36,8 @@ class Pair:
     measured_s: float
     low_s: float
     high_s: float
+    predicted_low_s: float | None = None
+    predicted_high_s: float | None = None
 
     @property
     def error(self) -> float:
@@ -43,8 +47,12 @@ class Pair:
     @property
     def words(self) -> str:
         """The pair for people."""
+        interval = ""
+        if self.predicted_low_s is not None and self.predicted_high_s is not None:
+            between = text.format_interval(self.predicted_low_s, self.predicted_high_s)
+            interval = f" ({between})"
         return (
-            f"{self.name}: predicted {text.format_time(self.predicted_s)}, measured "
+            f"{self.name}: predicted {text.format_time(self.predicted_s)}{interval}, measured "
             f"{text.format_time(self.measured_s)} "
             f"({text.format_interval(self.low_s, self.high_s)}), off by {self.error:+.1%}"
         )
@@ -61,6 +69,8 @@ def member_pairs(found: Findings, target: str) -> list[Pair]:
             measured_s=time.measured.median_s,
             low_s=time.measured.low_s,
             high_s=time.measured.high_s,
+            predicted_low_s=time.predicted_low_s,
+            predicted_high_s=time.predicted_high_s,
         )
         for member in found.members
         if (time := member.times[target]).measured is not None and time.predicted_s is not None

@@ -26,15 +26,20 @@ if TYPE_CHECKING:
     from boardfront.host.report.theme import Colours
 
 
+_ENDS = ("predicted_low", "predicted_high", "low", "high")
+
+
 def predicted_chart(pairs: Sequence[Pair], colours: Colours) -> dict[str, Any]:
     """Draw predicted against measured times with the line of equals, and the residuals."""
     unit = time_unit([pair.measured_s for pair in pairs])
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "predicted": unit.of(pair.predicted_s),
             "measured": unit.of(pair.measured_s),
             "low": unit.of(pair.low_s),
             "high": unit.of(pair.high_s),
+            "predicted_low": unit.of(_or(pair.predicted_low_s, pair.predicted_s)),
+            "predicted_high": unit.of(_or(pair.predicted_high_s, pair.predicted_s)),
             "error": 100 * pair.error,
             "error_low": 100 * (pair.predicted_s / pair.high_s - 1),
             "error_high": 100 * (pair.predicted_s / pair.low_s - 1),
@@ -44,7 +49,7 @@ def predicted_chart(pairs: Sequence[Pair], colours: Colours) -> dict[str, Any]:
         for pair in pairs
     ]
     names = list(dict.fromkeys(pair.series for pair in pairs))
-    ends = [unit.of(s) for pair in pairs for s in (pair.predicted_s, pair.low_s, pair.high_s)]
+    ends = [row[end] for row in rows for end in _ENDS]
     reach = (min(ends, default=0.0), max(ends, default=1.0))
     data = inline(rows)
     panels = [
@@ -114,13 +119,20 @@ def _equals(
         x=alt.X("predicted:Q", title=f"predicted ({unit})", scale=scale),
         color=series_colour(names, colours, legend=True),
     )
+    predicted_bars = base.mark_rule(strokeWidth=2, opacity=0.35, aria=False).encode(
+        x=alt.X("predicted_low:Q", title=f"predicted ({unit})", scale=scale),
+        x2="predicted_high:Q",
+        y=alt.Y("measured:Q", title=f"measured ({unit})", scale=scale),
+    )
     bars = base.mark_rule(strokeWidth=2, opacity=0.7, aria=False).encode(
         y=alt.Y("low:Q", title=f"measured ({unit})", scale=scale), y2="high:Q"
     )
     points = base.mark_point(filled=True, size=60, opacity=1).encode(
-        y="measured:Q", shape=series_shape(names), description="about:N"
+        y=alt.Y("measured:Q", title=f"measured ({unit})", scale=scale),
+        shape=series_shape(names),
+        description="about:N",
     )
-    return alt.layer(line, bars, points).properties(width=420, height=300)
+    return alt.layer(line, predicted_bars, bars, points).properties(width=420, height=300)
 
 
 def _errors(data: alt.Data, unit: str, names: Sequence[str], colours: Colours) -> AnyChart:
@@ -140,3 +152,7 @@ def _errors(data: alt.Data, unit: str, names: Sequence[str], colours: Colours) -
         y="error:Q", shape=series_shape(names), description="about:N"
     )
     return alt.layer(zero, bars, points).properties(width=420, height=300)
+
+
+def _or(time_s: float | None, otherwise_s: float) -> float:
+    return otherwise_s if time_s is None else time_s

@@ -1,4 +1,4 @@
-"""Pictures of the run screen, for documents: drawn by the screen itself, without a terminal."""
+"""Pictures of the screens, for documents: drawn by the screens themselves, without a terminal."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from boardfront.host.view.follow import read_run
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
+
+    from textual.app import App
 
     from boardfront.host.run_folder import RunFolder
     from boardfront.host.view.run_view import RunView
@@ -60,12 +62,26 @@ def draw(
     now_s = view.ended_unix_s or view.heard_unix_s or 0.0
     boards = fleet or FleetView(time_unix_s=now_s)
     source = Source(run=lambda: view, fleet=lambda: boards, clock=lambda: now_s)
+    app = MonitorApp(folder, source=source)
+    return picture_of(app, size, title=f"boardfront monitor {view.name}", keys=keys)
+
+
+def picture_of(
+    app: App[None], size: tuple[int, int], *, title: str, keys: Sequence[str] = ()
+) -> str:
+    """Return a screen of a size (columns, rows) as an SVG that needs no network.
+
+    Args:
+        app: That draws it; it cannot be used again.
+        size: Columns and rows.
+        title: Of the window that is drawn around it.
+        keys: Pressed before, as Textual names them.
+    """
 
     async def session() -> str:
-        app = MonitorApp(folder, source=source)
         async with app.run_test(size=size) as pilot:
             await pilot.press(*keys)
             await pilot.pause()
-            return app.export_screenshot(title=f"boardfront monitor {view.name}")
+            return app.export_screenshot(title=title)
 
     return _FROM_THE_NET.sub("", asyncio.run(session()))

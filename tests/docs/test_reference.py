@@ -100,5 +100,11 @@ def _kinds(content: dict[str, Any]) -> set[str]:
 
 def test_what_must_be_drawn_is_made_and_shown() -> None:
     shown = (ROOT / "docs" / "howto" / "watch.md").read_text()
-    for name in ("monitor-80x24.svg", "monitor-160x50.svg", "report-light.png", "report.html"):
+    for name in (
+        "monitor-80x24.svg",
+        "monitor-160x50.svg",
+        "devices-80x24.svg",
+        "report-light.png",
+        "report.html",
+    ):
         assert f"pictures/{name}" in shown

@@ -208,6 +208,8 @@ def _finalists(view: RunView, plan: Plan) -> Iterator[records.Record]:
                 encoding=member.encoding,
                 target=target,
                 predicted_s=member.latencies[target].median_s,
+                predicted_low_s=member.latencies[target].low_s,
+                predicted_high_s=member.latencies[target].high_s,
                 latency=whole,
                 process_medians_s=tuple(whole.median_s * f for f in (0.997, 1.0, 1.004)),
                 over_limit=bool(limit_s) and whole.median_s > limit_s,

@@ -9,11 +9,15 @@ from typing import TYPE_CHECKING
 import pytest
 from tests.host.report.made import Plan, latency, make
 
+from boardfront.host import text
 from boardfront.host.report import words
 from boardfront.host.report.circumstances import read_surroundings
 from boardfront.host.report.findings import MemberTime
 from boardfront.host.report.hypervolumes import growths
+from boardfront.host.report.pairs import member_pairs
 from boardfront.host.report.reading import read_findings
+from boardfront.host.report.theme import PAPER
+from boardfront.host.report.time_charts import predicted_chart
 from boardfront.host.view.run_view import CandidateView, RunState, RunView
 from boardfront.protos.records import Origin, Verdict
 from boardfront.search.objective import Objective, ObjectiveKind
@@ -33,6 +37,24 @@ def test_members_stand_as_the_front_file_has_them(whole: RunFolder) -> None:
         m["counts"]["params"] for m in shipped
     ]
     assert all(len(member.blocks) == 14 for member in found.members)
+
+
+def test_predicted_times_keep_their_intervals(whole: RunFolder) -> None:
+    found = read_findings(whole)
+    pairs = member_pairs(found, found.targets[0])
+    assert pairs
+    for pair in pairs:
+        assert pair.predicted_low_s is not None
+        assert pair.predicted_high_s is not None
+        assert pair.predicted_low_s < pair.predicted_s < pair.predicted_high_s
+        between = text.format_interval(pair.predicted_low_s, pair.predicted_high_s)
+        assert f" ({between}), measured " in pair.words
+    (drawn,) = (
+        layer["encoding"]
+        for layer in predicted_chart(pairs, PAPER)["hconcat"][0]["layer"]
+        if layer.get("encoding", {}).get("x2")
+    )
+    assert (drawn["x"]["field"], drawn["x2"]["field"]) == ("predicted_low", "predicted_high")
 
 
 def test_marks_are_what_an_export_picks(whole: RunFolder) -> None:
