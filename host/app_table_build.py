@@ -67,7 +67,8 @@ def register(app: typer.Typer) -> None:
     app.command(
         "build",
         epilog="Example: boardfront table build --space spos --set resolution=96 --device pi5 "
-        "-o spos-pi5.json --budget 45m. Called again it goes on where it was.",
+        "-o spos-pi5.json --budget 45m; or boardfront table build --target "
+        "examples/spos_table.toml. Called again it goes on where it was.",
     )(_build)
     app.command(
         "transfer",
@@ -81,14 +82,27 @@ def register(app: typer.Typer) -> None:
 
 
 def _build(
+    context: typer.Context,
     *,
     space: Annotated[
         str,
         typer.Option(
             "--space", metavar="SPACE", help="Whose blocks.", autocompletion=complete.spaces
         ),
-    ],
-    output: TableOutput,
+    ] = "",
+    target: Annotated[
+        str,
+        typer.Option(
+            "--target",
+            metavar="EXPERIMENT.toml[:NAME]",
+            help="Of this target of an experiment: its space, device, backend, options, cores, "
+            "task and batch, and its table as -o. What else is said here goes before.",
+        ),
+    ] = "",
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", metavar="FILE", help="Where it is written; whole or not."),
+    ] = None,
     setting: SpaceSettings = None,
     resolution: Annotated[
         int | None, typer.Option(min=1, metavar="PIXELS", help="As --set resolution=PIXELS.")
@@ -136,6 +150,7 @@ def _build(
 ) -> int:
     """Measure a space's blocks, and whole networks to judge them by."""
     from boardfront.host.commands import table_build as command
+    from boardfront.host.commands import table_target
     from boardfront.host.commands.space import parse_settings
     from boardfront.host.commands.table_where import Where, parse_duration
     from boardfront.host.models import parse_option
@@ -144,24 +159,38 @@ def _build(
     settings = parse_settings(setting or ())
     if resolution is not None:
         settings["resolution"] = resolution
+    asked = table_target.Asked(
+        space=space,
+        settings=settings,
+        device=device,
+        backend=backend,
+        options=dict(parse_option(text) for text in option or ()),
+        cpus=cpus,
+        task=task,
+        batch=batch,
+        start_below_c=start_below,
+        output=output,
+    )
+    if target:
+        asked = table_target.asked_of_target(target, asked, _said(context))
     rule = quick(BuildRule(precision=precision, rounds=rounds), duration)
     return command.run(
         command.BuildArguments(
-            space=space,
-            settings=settings,
-            task=task,
-            batch=batch,
+            space=asked.space,
+            settings=asked.settings,
+            task=asked.task,
+            batch=asked.batch,
             where=Where(
-                device=device,
-                backend=backend,
-                options=dict(parse_option(text) for text in option or ()),
-                cpus=cpus,
-                start_below_c=start_below,
+                device=asked.device,
+                backend=asked.backend,
+                options=asked.options,
+                cpus=asked.cpus,
+                start_below_c=asked.start_below_c,
                 store=store or default_store(),
                 fleet=fleet or default_fleet(),
                 priority=priority,
             ),
-            output=output,
+            output=table_target.output_of(asked),
             rule=replace(rule, budget_s=parse_duration(budget)),
             base=base,
             calibration=calibration,
@@ -299,3 +328,9 @@ def _verify(
             as_json=as_json,
         )
     )
+
+
+def _said(context: typer.Context) -> set[str]:
+    """Return the options that are no defaults."""
+    sources = {name: context.get_parameter_source(name) for name in context.params}
+    return {name for name, source in sources.items() if source and source.name != "DEFAULT"}
