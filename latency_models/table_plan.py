@@ -46,6 +46,9 @@ class Members:
     guides: Sequence[Chain] = ()
 
 
+_ENDS = frozenset({STEM, HEAD})
+
+
 class Plan:
     """The looks of a build.
 
@@ -77,6 +80,8 @@ class Plan:
         self._ways = Ways((self.base.chain, *networks, *members.guides))
         looks = {block: self._entry(block) for block in kinds}
         self.entries = [look for look in looks.values() if look is not None]
+        # Without them no network has a time: a build that ends early must have them.
+        self.entries.sort(key=lambda look: look.block is None or look.block.kind not in _ENDS)
         self.impossible = [block for block, look in looks.items() if look is None]
 
     def coarse(self) -> list[Look]:

@@ -16,7 +16,7 @@ from tests.latency_models.table_samples import (
     member,
 )
 
-from boardfront.latency_models.blocks import HEAD, BlockKey
+from boardfront.latency_models.blocks import HEAD, STEM, BlockKey
 from boardfront.latency_models.table_answers import Span, added_by
 from boardfront.latency_models.table_chains import (
     CALL,
@@ -152,6 +152,15 @@ def test_levels_come_before_what_is_compared_with_them() -> None:
     assert CALL in known
     names = [look.name for look in looks]
     assert len(set(names)) == len(names)
+
+
+def test_what_every_network_has_comes_first() -> None:
+    plan = _plan()
+    blocks = [look.block for look in plan.coarse() if look.block is not None]
+    ends = [one for one in blocks if one.kind in {STEM, HEAD}]
+    assert blocks[: len(ends)] == ends
+    assert {one.kind for one in ends} == {STEM, HEAD}
+    assert set(blocks) == set(KINDS)
 
 
 def test_whole_networks_are_spread_over_the_build() -> None:
