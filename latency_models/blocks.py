@@ -63,11 +63,12 @@ class BlockKey:
     @property
     def is_stackable(self) -> bool:
         """Whether the block's output fits its own input, so that it can follow itself."""
-        return (
-            self.in_channels == self.out_channels
-            and self.stride == 1
-            and self.kind not in {STEM, HEAD}
-        )
+        return self.in_channels == self.out_channels and self.stride == 1 and not self.is_end
+
+    @property
+    def is_end(self) -> bool:
+        """Whether it is a stem or a head: every network has one of each."""
+        return self.kind in {STEM, HEAD}
 
     @classmethod
     def parse(cls, text: str) -> BlockKey:

@@ -46,9 +46,6 @@ class Members:
     guides: Sequence[Chain] = ()
 
 
-_ENDS = frozenset({STEM, HEAD})
-
-
 class Plan:
     """The looks of a build.
 
@@ -80,8 +77,6 @@ class Plan:
         self._ways = Ways((self.base.chain, *networks, *members.guides))
         looks = {block: self._entry(block) for block in kinds}
         self.entries = [look for look in looks.values() if look is not None]
-        # Without them no network has a time: a build that ends early must have them.
-        self.entries.sort(key=lambda look: look.block is None or look.block.kind not in _ENDS)
         self.impossible = [block for block, look in looks.items() if look is None]
 
     def coarse(self) -> list[Look]:
@@ -98,8 +93,10 @@ class Plan:
         again = [self.base_look(2), self.base_look(3)]
         # Of many blocks the last ones may never come.
         most = len(self.entries) if self.chooser is None else self.chooser.most
-        mixed = spread(self.entries[:most], [*self._network_looks(), *again])
-        return [*first, *mixed, *self.entries[most:]]
+        # Without stem and head no network has a time: a build that ends early must have them.
+        entries = sorted(self.entries, key=lambda look: not (look.block and look.block.is_end))
+        mixed = spread(entries[:most], [*self._network_looks(), *again])
+        return [*first, *mixed, *entries[most:]]
 
     def base_look(self, number: int) -> Look:
         """Return a look at the base alone."""
