@@ -11,16 +11,20 @@ if TYPE_CHECKING:
     from boardfront.latency_models.predictors import NetworkFeatures
     from boardfront.latency_models.table import Table
 
+_FEW = 100
+"""Blocks of a table whose networks are alike enough for a sum."""
+
 _NAMES = ("multiply-accumulates", "activations", "parameters", "blocks")
 
 
 def features_of(table: Table) -> NetworkFeatures | None:
     """Return what to learn a residual from; None where there is no use in it.
 
-    Where all blocks were measured their sum leaves little over, and comparing the models takes
+    Of few blocks, all measured, the sum leaves little over, and comparing the models takes
     seconds. Of a space that is not in the catalogue nobody knows the sizes.
     """
-    if all(entry.origin is not EntryOrigin.INTERPOLATED for entry in table.entries):
+    is_measured = all(entry.origin is not EntryOrigin.INTERPOLATED for entry in table.entries)
+    if is_measured and len(table.entries) <= _FEW:
         return None
     from boardfront.host.chain_writer import TableSpace
     from boardfront.latency_models.predictors.base import BlockFeatures

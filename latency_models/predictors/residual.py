@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 _MIN_NETWORKS = 5
 _FOLDS = 5
+_SMALLEST = 1e-3
+"""Of a feature, over its median."""
 
 
 class Learner(enum.Enum):
@@ -42,8 +44,11 @@ class ResidualModel:
     """Another model's predictions times a factor that is learned from features.
 
     The logarithm of measured over predicted time is regressed on the logarithms of the base's
-    prediction and of the features. The interval is of the learned residual; the base's own is not
-    added, since its errors are what the residual's noise was estimated on.
+    prediction and of the features over it: multiply-accumulates and parameters a second tell a
+    network that waits for its arithmetic from one that waits for its memory (the roofline: S.
+    Williams, A. Waterman and D. Patterson, Communications of the ACM 52(4), 2009). The interval is
+    of the learned residual; the base's own is not added, since its errors are what the residual's
+    noise was estimated on.
 
     scikit-learn is imported by boosting and the Gaussian process when they are fitted; ridge
     needs numpy alone. The Gaussian process takes no weights: all networks count alike.
@@ -123,8 +128,9 @@ class ResidualModel:
         return np.maximum(base_s, floor_s)
 
     def _raw(self, base_s: FloatArray, sums: FloatArray) -> FloatArray:
-        logs = np.log1p(np.maximum(sums, 0.0) / self._unit)
-        return np.column_stack([np.log(base_s), logs])
+        # None so small that its logarithm would lead astray.
+        sizes = np.maximum(sums / self._unit, _SMALLEST)
+        return np.column_stack([np.log(base_s), np.log(sizes / base_s[:, None])])
 
 
 class _Regressor(Protocol):
