@@ -13,19 +13,21 @@ from boardfront.latency_models.table import EntryOrigin
 from boardfront.search.spaces import catalog
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from boardfront.latency_models.table import Table
 
 SETTINGS = {"resolution": 8, "classes": 10, "stem_channels": 8, "stages": [[16, 2], [32, 2]]}
 
 
-def _table(origin: EntryOrigin) -> Table:
-    space = catalog.load("spos", SETTINGS)
+def _table(origin: EntryOrigin, settings: Mapping[str, object] = SETTINGS) -> Table:
+    space = catalog.load("spos", settings)
     kinds = space.block_kinds()  # type: ignore[attr-defined]
     made = table_samples.table()
     entry = replace(made.entries[0], origin=EntryOrigin.MEASURED)
     entries = [replace(entry, block=kind) for kind in kinds]
     entries[-1] = replace(entries[-1], origin=origin)
-    return replace(made, space="spos", space_settings=SETTINGS, entries=tuple(entries))
+    return replace(made, space="spos", space_settings=settings, entries=tuple(entries))
 
 
 def test_sizes_are_those_of_the_space() -> None:
@@ -43,6 +45,15 @@ def test_sizes_are_those_of_the_space() -> None:
 
 def test_where_nothing_is_interpolated_nothing_is_learned() -> None:
     assert features_of(_table(EntryOrigin.MEASURED)) is None
+
+
+def test_of_many_blocks_something_is_learned_though_all_were_measured() -> None:
+    settings = {**SETTINGS, "stages": [[8 * (2 + index), 1] for index in range(30)]}
+    table = _table(EntryOrigin.MEASURED, settings)
+    assert len(table.entries) > 100
+    features = features_of(table)
+    assert features is not None
+    assert "parameters" in features.names
 
 
 def test_of_a_space_that_is_not_here_nobody_knows_the_sizes() -> None:
