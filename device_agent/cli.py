@@ -13,24 +13,25 @@ import signal
 import socket
 import sys
 import threading
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from google.protobuf import json_format
-
-from boardfront.device_agent import announce, enroll_command, environment, isolation
-from boardfront.protos import codec
+from boardfront.device_agent import (
+    announce,
+    describe_command,
+    enroll_command,
+    environment,
+    isolation,
+)
 from boardfront.protos.announcement import Announcement
 from boardfront.protos.errors import BoardfrontError, WrongInputError
 from boardfront.protos.records import PROTOCOL_VERSION
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from boardfront.device_agent.artifacts import ArtifactLimits
     from boardfront.device_agent.clocks import ClockLock
-    from boardfront.protos.records import CpuCluster, DeviceDescription
 
 _log = logging.getLogger(__name__)
 
@@ -180,28 +181,6 @@ def _highest_hz(lock_clocks_mhz: float | None) -> float | None:
     return lock_clocks_mhz * 1e6
 
 
-def _describe(options: argparse.Namespace) -> int:
-    import tempfile
-
-    from boardfront.device_agent.agent import Agent
-
-    with tempfile.TemporaryDirectory() as folder:
-        agent = Agent(Path(folder), name=options.name, root=options.root)
-        description = agent.describe()
-        agent.stop()
-    if options.json:
-        message = json_format.MessageToDict(
-            codec.to_message(description),
-            preserving_proto_field_name=True,
-            always_print_fields_with_no_presence=True,
-        )
-        sys.stdout.write(json.dumps(message, indent=2) + "\n")
-        return 0
-    for line in _for_people(description):
-        sys.stdout.write(line + "\n")
-    return 0
-
-
 def _doctor(options: argparse.Namespace) -> int:
     from boardfront.device_agent import doctor
     from boardfront.protos.findings import as_json, as_lines, exit_code
@@ -216,50 +195,6 @@ def _doctor(options: argparse.Namespace) -> int:
     else:
         sys.stdout.write("\n".join(as_lines(findings)) + "\n")
     return exit_code(findings)
-
-
-def _for_people(description: DeviceDescription) -> Iterator[str]:
-    hardware, system = description.hardware, description.system
-    yield f"name         {description.name}"
-    yield f"processor    {hardware.cpu_model}, {hardware.logical_cores} cores, {hardware.machine}"
-    if hardware.soc is not None:
-        yield f"chip         {hardware.soc}"
-    for cluster in _alike(hardware.clusters):
-        yield f"cores        {_cluster_text(cluster)}"
-    yield f"runs on      cores {description.default_cpus} unless told otherwise"
-    yield f"memory       {hardware.memory_bytes / 2**30:.1f} GiB"
-    yield f"system       {system.distribution or system.name}, kernel {system.kernel}"
-    yield f"governor     {system.governor or 'not readable'}"
-    yield f"fingerprint  {description.fingerprint}"
-    for info in description.backends:
-        state = info.version if info.available else f"not available: {info.reason}"
-        yield f"backend      {info.name} {state}"
-
-
-def _alike(clusters: Sequence[CpuCluster]) -> list[CpuCluster]:
-    """Put clusters that differ in nothing but their cores into one; PCs have one a core."""
-    from boardfront.device_agent import cores
-
-    cpus: dict[CpuCluster, list[str]] = {}
-    for cluster in clusters:
-        cpus.setdefault(replace(cluster, cpus=""), []).append(cluster.cpus)
-    return [
-        replace(kind, cpus=cores.format_cpus(cores.parse_cpus(",".join(lists))))
-        for kind, lists in cpus.items()
-    ]
-
-
-def _cluster_text(cluster: CpuCluster) -> str:
-    parts = [cluster.cpus]
-    if cluster.capacity is not None:
-        parts.append(f"capacity {cluster.capacity}")
-    if cluster.max_frequency_hz is not None:
-        parts.append(f"up to {cluster.max_frequency_hz / 1e6:.0f} MHz")
-    if cluster.governor is not None:
-        parts.append(f"governor {cluster.governor}")
-    if cluster.locked_hz is not None:
-        parts.append(f"held at {cluster.locked_hz / 1e6:.0f} MHz")
-    return ", ".join(parts)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -313,7 +248,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     describe.add_argument("--name", help="what the device is called")
     describe.add_argument("--json", action="store_true", help="print JSON")
-    describe.set_defaults(run=_describe)
+    describe.set_defaults(run=describe_command.run)
     doctor = commands.add_parser(
         "doctor",
         help="say what would make times wrong or backends fail here, and what to do",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import replace
 from statistics import median
 from typing import TYPE_CHECKING
 
@@ -14,28 +13,24 @@ from boardfront.device_agent.cores import allowed_cpus, parse_cpus, telemetry_cp
 from boardfront.device_agent.energy import find_energy_meter
 from boardfront.device_agent.load import LoadMeter
 from boardfront.device_agent.process import WorkerCancelledError, WorkerFailedError
+from boardfront.device_agent.results import result_of
 from boardfront.device_agent.session import Prepared, Session
 from boardfront.device_agent.spares import SpareWorkers
 from boardfront.protos.intervals import is_look
 from boardfront.protos.normalisation import (
     RatioStatistics,
-    elasticity,
-    judge_ratio,
     normalise,
 )
 from boardfront.protos.records import (
-    Circumstances,
     EventBody,
     Failure,
     FailureKind,
-    Normalised,
     Origin,
     Phase,
-    Result,
     Sampling,
     Working,
 )
-from boardfront.protos.statistics import judge, summarize
+from boardfront.protos.statistics import summarize
 
 if TYPE_CHECKING:
     import threading
@@ -201,7 +196,10 @@ class JobRun:
         for session in tuple(self._live):
             self._guarded(session, Session.time_parts)
         for session in self._live:
-            self._emit(session.subject_id, self._result(session, circumstances))
+            self._emit(
+                session.subject_id,
+                result_of(self._job, session, self._reference(), circumstances),
+            )
 
     def _sample_alone(self, session: Session) -> None:
         plan = timing.plan_windows(session.steady_s, self._job.precision, alone=True)
@@ -315,77 +313,6 @@ class JobRun:
                 high_s=statistics.high_s if statistics else None,
                 elapsed_s=session.elapsed_s,
             ),
-        )
-
-    def _result(self, session: Session, circumstances: Circumstances) -> Result | Failure:
-        statistics = summarize(session.windows, final=True)
-        if statistics is None:
-            return Failure(
-                kind=FailureKind.UNSTABLE,
-                message=f"no interval can be given from {len(session.windows)} windows within "
-                f"{self._job.deadlines.run_s:g} s: raise the run deadline",
-            )
-        own = replace(circumstances, worker_peak_rss_bytes=session.peak_rss_bytes)
-        # What else the machine did does not touch times that were programmed.
-        programmed = session.prepared.origin is Origin.PROGRAMMED
-        counted = Circumstances() if programmed else own
-        judgement = judge(statistics, self._job.precision, session.windows, counted)
-        return Result(
-            subject_id=session.subject_id,
-            artifact_sha256=session.prepared.subject.artifact_sha256,
-            artifact_bytes=session.prepared.artifact.stat().st_size,
-            target=session.target,
-            origin=session.prepared.origin,
-            verdict=judgement.verdict,
-            evidence=judgement.evidence,
-            statistics=statistics,
-            precision=self._job.precision,
-            windows=tuple(session.windows),
-            warm_up_s=session.warm_up_s,
-            first_run_s=session.warm_up_s[0],
-            load_s=session.load_s,
-            compile_s=session.compile_s,
-            run_s=session.run_s,
-            circumstances=own,
-            normalised=self._normalised(session, counted),
-            energy=session.energy(),
-            parts_s=session.parts_s,
-            tuned_fraction=session.tuned_fraction,
-        )
-
-    def _normalised(self, session: Session, circumstances: Circumstances) -> Normalised | None:
-        reference, asked = self._reference(), self._job.reference
-        if reference is None or asked is None or reference is session:
-            return None
-        ratio = normalise(session.windows, reference.windows, final=True)
-        if ratio is None:
-            return None
-        return self._judged(session, reference, ratio, circumstances)
-
-    def _judged(
-        self,
-        session: Session,
-        reference: Session,
-        ratio: RatioStatistics,
-        circumstances: Circumstances,
-    ) -> Normalised:
-        windows, its_windows = session.windows, reference.windows
-        judgement = judge_ratio(ratio, self._job.precision, windows, its_windows, circumstances)
-        asked = self._job.reference
-        return Normalised(
-            reference_subject_id=reference.subject_id,
-            reference_sha256=reference.prepared.subject.artifact_sha256,
-            ratio=ratio.ratio,
-            low=ratio.low,
-            high=ratio.high,
-            windows=ratio.windows,
-            merged=ratio.merged,
-            autocorrelation=ratio.autocorrelation,
-            elasticity=elasticity(windows, its_windows),
-            reference_median_s=ratio.reference_median_s,
-            reference_quiet_s=asked.quiet_s if asked else None,
-            verdict=judgement.verdict,
-            evidence=judgement.evidence,
         )
 
     def _guarded(self, session: Session, step: Callable[[Session], None]) -> bool:
