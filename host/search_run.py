@@ -90,7 +90,7 @@ class SearchRun:
             r.target: r for r in self._history if isinstance(r, records.ReferenceTimed)
         }
         try:
-            self._tables = load_tables(experiment, self._space)
+            self._tables = load_tables(experiment, self._space, progress.say)
         except BaseException:
             self._journal.close()
             raise

@@ -79,12 +79,22 @@ class RunTable:
         target: Whose times it predicts; its table was read before.
         table: That one.
         space: Of the run.
+        say: Told in a few words what takes long.
     """
 
-    def __init__(self, target: TargetSettings, table: Table, space: DecomposableSpace) -> None:
+    def __init__(
+        self,
+        target: TargetSettings,
+        table: Table,
+        space: DecomposableSpace,
+        say: Callable[[str], None] = lambda _: None,
+    ) -> None:
         self._target = target
         self.table = table
-        self.predictor = predictor_of(table, features_of(table))
+        features = features_of(table)
+        if features is not None:
+            say(f"{target.name}: comparing models on {len(table.networks)} networks of its table")
+        self.predictor = predictor_of(table, features)
         self.source = TableLatency(
             space,
             self.predictor.model,
@@ -211,8 +221,15 @@ class RunTable:
         return fresh
 
 
-def load_tables(experiment: Experiment, space: Space) -> dict[str, RunTable]:
+def load_tables(
+    experiment: Experiment, space: Space, say: Callable[[str], None] = lambda _: None
+) -> dict[str, RunTable]:
     """Return the tables of an experiment by target name.
+
+    Args:
+        experiment: That names them.
+        space: Of the run.
+        say: Told in a few words what takes long.
 
     Raises:
         WrongInputError: One cannot be read, or covers nothing of the space.
@@ -226,7 +243,7 @@ def load_tables(experiment: Experiment, space: Space) -> dict[str, RunTable]:
                 f"target {target.name!r}: expected a space whose networks are blocks one after "
                 f"the other, got {experiment.space.name!r}: leave out the table"
             )
-        table = RunTable(target, Table.load(target.table.file), space)
+        table = RunTable(target, Table.load(target.table.file), space, say)
         table.check_covers(space)
         found[target.name] = table
     return found

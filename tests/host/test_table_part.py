@@ -10,6 +10,7 @@ import pytest
 from tests.host.searching import EXPERIMENT
 from tests.host.tables import SETTINGS, made_up
 
+from boardfront.host import table_part
 from boardfront.host.config import load_experiment, parse_experiment
 from boardfront.host.experiment import Experiment, differences
 from boardfront.host.run_folder import create_run
@@ -20,8 +21,9 @@ from boardfront.host.table_part import (
     with_tables,
     write_row,
 )
-from boardfront.latency_models.table import Table, TargetChangedError
+from boardfront.latency_models.table import EntryOrigin, Table, TargetChangedError
 from boardfront.latency_models.table_finalists import FinalistTime, add_row
+from boardfront.latency_models.table_models import predictor_of
 from boardfront.protos.errors import WrongInputError
 from boardfront.protos.records import (
     BackendInfo,
@@ -177,6 +179,25 @@ def test_a_table_that_covers_nothing_is_refused_and_a_hole_is_told(file: Path) -
     made_up(without="stem").save(file.parent / "board.json")
     with pytest.raises(WrongInputError, match=r"got none of \d+ drawn"):
         _table(file)
+
+
+def test_what_takes_long_is_told(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(table_part, "predictor_of", lambda table, _features: predictor_of(table))
+    experiment = _load(file)
+    space = catalog.load(experiment.space.name, experiment.space.settings)
+    told: list[str] = []
+    load_tables(experiment, space, told.append)
+    assert told == []
+    # Of an interpolated table models of the residual are compared.
+    path = file.parent / "board.json"
+    table = Table.load(path)
+    entries = (
+        replace(table.entries[0], origin=EntryOrigin.INTERPOLATED, count=0),
+        *table.entries[1:],
+    )
+    replace(table, entries=entries).save(path)
+    load_tables(_load(file), space, told.append)
+    assert told == [f"here: comparing models on {len(table.networks)} networks of its table"]
 
 
 def test_what_predicts_is_told(file: Path) -> None:
