@@ -49,7 +49,7 @@ def plan_of(arguments: BuildArguments, space: TableSpace, before: Table | None) 
     )
     if is_large:
         return _active_plan(arguments, space, chosen, rng)
-    return Plan(chosen, kinds or (), has_call=space.has_call, params_of=space.params)
+    return Plan(chosen, kinds or (), has_call=space.has_call)
 
 
 def _active_plan(
@@ -74,6 +74,5 @@ def _active_plan(
         members,
         [kinds[index] for index in order],
         has_call=space.has_call,
-        params_of=space.params,
         chooser=ActiveChooser(Interpolator(space.sizes), weights, rule),
     )
