@@ -175,6 +175,18 @@ class TogetherMeasurer(Measurer, Protocol):
 
 
 @runtime_checkable
+class RecallingMeasurer(Measurer, Protocol):
+    """A Measurer that can tell what it measured under the same job's name before."""
+
+    def recall(self, requests: Sequence[TimeRequest]) -> tuple[Measurement, ...] | None:
+        """Return what `measure` or `measure_together` would answer without measuring, or None.
+
+        Args:
+            requests: As for those, with a job seed.
+        """
+
+
+@runtime_checkable
 class QueueingMeasurer(Measurer, Protocol):
     """A Measurer that works on while its caller does something else.
 

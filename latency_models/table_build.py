@@ -10,7 +10,12 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from boardfront.latency_models.base import ReferenceModel, TimeRequest, TogetherMeasurer
+from boardfront.latency_models.base import (
+    RecallingMeasurer,
+    ReferenceModel,
+    TimeRequest,
+    TogetherMeasurer,
+)
 from boardfront.latency_models.table import (
     Table,
     missing_of,
@@ -25,7 +30,7 @@ from boardfront.protos.errors import BoardfrontError
 from boardfront.protos.records import Precision, Result
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator, Iterator
 
     from boardfront.latency_models.base import Measurement, Measurer
     from boardfront.latency_models.table_chains import Chain, ChainFile, ChainWriter
@@ -171,8 +176,11 @@ class TableBuilder:
         return replace(table, residual=judge_networks(table))
 
     def _round(self, number: int, looks: list[Look]) -> Iterator[Step]:
-        waiting, done = looks, 0
         together = self._together(looks, number)
+        waiting = looks
+        if self.plan.chooser is None:
+            waiting = yield from self._recall(looks, together, number)
+        done = len(looks) - len(waiting)
         while waiting:
             if number == 0 and self.plan.chooser is not None:
                 waiting = self.plan.chooser.next(waiting, list(self.found.table_entries(1.0)))
@@ -207,6 +215,46 @@ class TableBuilder:
                     left_s=sum(self._costs.of(later) for later in expected),
                     note=note,
                 )
+
+    def _recall(
+        self, looks: list[Look], together: dict[str, tuple[Look, ...]], number: int
+    ) -> Generator[Step, None, list[Look]]:
+        """Take what an earlier part of this build measured; return what is left to be done.
+
+        Before anything is measured, so that no budget is too small to keep what is known.
+        """
+        if not isinstance(self._measurer, RecallingMeasurer):
+            return looks
+        left: list[Look] = []
+        seen: set[str] = set()
+        for look in looks:
+            if look.name in seen:
+                continue
+            if not self.found.alone and look.kind is not LookKind.BASE:
+                # A new build: there is nothing yet that this could be told in.
+                return looks
+            group = together.get(look.name) or (look,)
+            seen.update(one.name for one in group)
+            requests = [self._request(one, self._seed(group, number)) for one in group]
+            asked = [one for one in requests if one is not None]
+            known = self._measurer.recall(asked) if len(asked) == len(group) else None
+            if known is None:
+                left.extend(group)
+                continue
+            for one, measurement in zip(group, known, strict=True):
+                note = self._note(one, measurement)
+                yield Step(
+                    look=one,
+                    done=len(seen) - len(left),
+                    total=len(looks),
+                    round_number=number,
+                    entries=self._entries_found(),
+                    is_new=False,
+                    left_s=0.0,
+                    note=note,
+                )
+        order = {look.name: place for place, look in enumerate(looks)}
+        return sorted(left, key=lambda look: order[look.name])
 
     def _together(self, looks: list[Look], number: int) -> dict[str, tuple[Look, ...]]:
         """Return which looks share a job, by the name of each.
@@ -279,7 +327,7 @@ class TableBuilder:
 
     def _take(self, group: tuple[Look, ...], number: int) -> list[str]:
         """Look at what shares a job; return what came of each, in a few words."""
-        seed = f"{self._asked.seed} {number} {' + '.join(_job_name(look) for look in group)}"
+        seed = self._seed(group, number)
         requests = [self._request(look, seed) for look in group]
         asked = [request for request in requests if request is not None]
         if len(asked) > 1 and isinstance(self._measurer, TogetherMeasurer):
@@ -292,6 +340,10 @@ class TableBuilder:
             else self._note(look, next(answers))
             for look, request in zip(group, requests, strict=True)
         ]
+
+    def _seed(self, group: tuple[Look, ...], number: int) -> str:
+        """Return the name of the job of some looks."""
+        return f"{self._asked.seed} {number} {' + '.join(_job_name(look) for look in group)}"
 
     def _request(self, look: Look, job_seed: str) -> TimeRequest | None:
         """Return what to ask for; None where it cannot be written or compared."""

@@ -45,6 +45,8 @@ class Findings:
         self.repeats: dict[str, Answer] = {}
         self._plan = plan
         self._rule = rule
+        # Not that of the answers: a build that was gone on with gives the same table.
+        self._places = {look.name: place for place, look in enumerate(plan.coarse())}
 
     def kept_in(self, look: Look) -> dict[str, Answer]:
         """Return where the answer of a look is kept."""
@@ -116,7 +118,7 @@ class Findings:
         again: dict[str, list[float]] = {}
         for answer in self.repeats.values():
             again.setdefault(answer.look.encoding, []).append(answer.ratio.value * base_s)
-        for answer in self.answers.values():
+        for answer in sorted(self.answers.values(), key=self._place):
             if answer.look.kind in roles:
                 yield NetworkTime(
                     encoding=answer.look.encoding,
@@ -128,6 +130,9 @@ class Findings:
                     verdict=answer.verdict,
                     repeats_s=tuple(again.get(answer.look.encoding, ())),
                 )
+
+    def _place(self, answer: Answer) -> int:
+        return self._places.get(answer.look.name, len(self._places))
 
     def filled(
         self, base_s: float, *, closely: bool
