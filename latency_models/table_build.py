@@ -43,6 +43,11 @@ _NEAR = 4
 _RESERVE = 2.0
 """Time that is kept for the blocks which are left, over what they are expected to take."""
 
+_ENOUGH_MISSING = 3
+"""Jobs of whole networks in a row that are not known: nor will those behind them be. Writing a
+network to look for it takes half a second where it is a training step's; one that is known after
+all is taken when its turn comes."""
+
 _FROM_STORE_S = 0.05
 """What was answered so fast was not measured: it says nothing of how long measuring takes."""
 
@@ -227,6 +232,7 @@ class TableBuilder:
             return looks
         left: list[Look] = []
         seen: set[str] = set()
+        missing = 0
         for look in looks:
             if look.name in seen:
                 continue
@@ -235,12 +241,18 @@ class TableBuilder:
                 return looks
             group = together.get(look.name) or (look,)
             seen.update(one.name for one in group)
+            is_network = look.kind in NETWORKS
+            if is_network and missing >= _ENOUGH_MISSING:
+                left.extend(group)
+                continue
             requests = [self._request(one, self._seed(group, number)) for one in group]
             asked = [one for one in requests if one is not None]
             known = self._measurer.recall(asked) if len(asked) == len(group) else None
             if known is None:
                 left.extend(group)
+                missing += is_network
                 continue
+            missing = 0 if is_network else missing
             for one, measurement in zip(group, known, strict=True):
                 note = self._note(one, measurement)
                 yield Step(

@@ -187,11 +187,15 @@ def _measure(
 ) -> None:
     """Measure; the file holds after each look what is known by then."""
     pace = _Pace(blocks=len(builder.plan.entries), news=news)
-    number, total = -1, 0
+    number, total, is_known = -1, 0, False
     for step in builder.run():
         if not step.is_new:
             # Of an earlier part of this build.
             pace.skip(step)
+            if not is_known:
+                is_known = True
+                progress.phase("known", step.total)
+            progress.step(step.done, f"{step.entries} blocks; {step.look.name}")
             continue
         save(builder, arguments.output, closely=False)
         is_round = step.round_number != number
