@@ -20,7 +20,7 @@ CALL: Chain = ()
 _THIN_CHANNELS = 8
 """Of the head that closes a chain which is not a whole network: it shall cost next to nothing."""
 
-_MAX_COPIES = 64
+MOST_COPIES = 64
 _SHARE_TOLERANCE = 0.4
 """Copies shall be half of the network's time; from this share on they are not counted anew."""
 
@@ -72,8 +72,8 @@ def copies_for(time_over_rest: float) -> int:
     Args:
         time_over_rest: The block's time over that of the network which it is inserted into.
     """
-    if time_over_rest <= 1 / _MAX_COPIES:
-        return _MAX_COPIES
+    if time_over_rest <= 1 / MOST_COPIES:
+        return MOST_COPIES
     return math.ceil(1 / time_over_rest)
 
 

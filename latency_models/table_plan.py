@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from boardfront.latency_models.blocks import HEAD, STEM, BlockKey
 from boardfront.latency_models.table_chains import (
     CALL,
+    MOST_COPIES,
     Chain,
     Ways,
     better_copies,
@@ -23,7 +24,7 @@ from boardfront.latency_models.table_chains import (
 from boardfront.latency_models.table_looks import Chooser, Look, LookKind, spread
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,6 +65,8 @@ class Plan:
         kinds: Blocks to be measured, stems and heads among them.
         has_call: Whether the empty chain can be timed.
         chooser: Decides which blocks are measured; None: all of them.
+        params_of: A block's parameters; None where nobody knows. Copies have no more of them than
+            the base: a network that is all weights waits for its memory as no member does.
 
     Attributes:
         base: The network whose time all levels are told in.
@@ -78,8 +81,10 @@ class Plan:
         *,
         has_call: bool = True,
         chooser: Chooser | None = None,
+        params_of: Callable[[BlockKey], float] | None = None,
     ) -> None:
         self.chooser = chooser
+        self._params_of = params_of or (lambda _: 0.0)
         self.base = members.base
         self._members = members
         self._has_call = has_call
@@ -124,7 +129,8 @@ class Plan:
         assert look.block is not None  # noqa: S101 - a look at a block
         copies = look.copies
         if look.block.is_stackable:
-            copies = better_copies(copies, time_over_rest)
+            wanted = better_copies(copies, time_over_rest)
+            copies = min(wanted, max(copies, self._most_copies(look.block)))
         closer = look if copies == look.copies else self._stacked(look.block, copies)
         assert closer is not None  # noqa: S101 - the first look had a place as well
         ratio = max(1e-3, 1 + copies * time_over_rest)
@@ -157,6 +163,7 @@ class Plan:
         return _entry_look(block, closed((*way, block), head), closed(way, head))
 
     def _stacked(self, block: BlockKey, copies: int) -> Look | None:
+        copies = min(copies, self._most_copies(block))
         chain = insert(self.base.chain, block, copies)
         if chain is not None:
             return _entry_look(block, chain, self.base.chain, copies=copies)
@@ -166,6 +173,13 @@ class Plan:
         head = self.base.chain[-1]
         longer = closed((*way, *((block,) * copies)), head)
         return _entry_look(block, longer, closed(way, head), copies=copies)
+
+    def _most_copies(self, block: BlockKey) -> int:
+        params = self._params_of(block)
+        if params <= 0:
+            return MOST_COPIES
+        base = sum(self._params_of(one) for one in self.base.chain)
+        return max(_FEWEST_COPIES, min(MOST_COPIES, int(base / params)))
 
     def _stem(self, block: BlockKey) -> Look:
         chain = closed((block,), self.base.chain[-1])

@@ -49,7 +49,7 @@ def plan_of(arguments: BuildArguments, space: TableSpace, before: Table | None) 
     )
     if is_large:
         return _active_plan(arguments, space, chosen, rng)
-    return Plan(chosen, kinds or (), has_call=space.has_call)
+    return Plan(chosen, kinds or (), has_call=space.has_call, params_of=space.params)
 
 
 def _active_plan(
@@ -74,5 +74,6 @@ def _active_plan(
         members,
         [kinds[index] for index in order],
         has_call=space.has_call,
+        params_of=space.params,
         chooser=ActiveChooser(Interpolator(space.sizes), weights, rule),
     )

@@ -116,7 +116,7 @@ def _plan(arguments: VerifyArguments, old: Table, space: TableSpace) -> Plan:
         repeats=min(2, arguments.networks),
         guides=[one.decomposition.blocks for one in old.networks] + guides,
     )
-    return Plan(chosen, kinds, has_call=space.has_call)
+    return Plan(chosen, kinds, has_call=space.has_call, params_of=space.params)
 
 
 def _asked(arguments: VerifyArguments, old: Table, description: DeviceDescription) -> TableTask:

@@ -20,6 +20,7 @@ from boardfront.latency_models.blocks import HEAD, STEM, BlockKey
 from boardfront.latency_models.table_answers import Span, added_by
 from boardfront.latency_models.table_chains import (
     CALL,
+    MOST_COPIES,
     Chain,
     Ways,
     better_copies,
@@ -139,6 +140,29 @@ def test_a_closer_look_has_the_copies_and_the_ratio_that_it_needs() -> None:
     assert closer.ratio == pytest.approx(2.0)
     widening = next(one for one in plan.entries if one.block == block("b", 8, 16))
     assert plan.again(widening, time_over_rest=0.02).copies == 1
+
+
+def test_copies_have_no_more_weights_than_the_base() -> None:
+    # A block of 16 channels has 100 parameters, one of 32 has 400.
+    def params(one: BlockKey) -> float:
+        return 400.0 if one.out_channels > 16 else 100.0
+
+    base = sum(params(one) for one in BASE.chain)
+    free = {look.block: look for look in _plan().entries}
+    bound = {
+        look.block: look for look in Plan(Members(base=BASE), KINDS, params_of=params).entries
+    }
+    stacked = [one for one in KINDS if one.is_stackable]
+    assert stacked
+    for key in stacked:
+        assert bound[key].copies == max(2, min(free[key].copies, int(base / params(key))))
+    # Nor does a closer look take more, however little the block takes.
+    plan = Plan(Members(base=BASE), KINDS, params_of=params)
+    for look in plan.entries:
+        if look.block is not None and look.block.is_stackable:
+            closer = plan.again(look, time_over_rest=0.001)
+            assert closer.copies == max(look.copies, int(base / params(look.block)))
+            assert _plan().again(look, time_over_rest=0.001).copies == MOST_COPIES
 
 
 def test_levels_come_before_what_is_compared_with_them() -> None:
