@@ -189,9 +189,10 @@ class World:
                 ),
                 within_s=120.0,
             )
-            if block.keys == "^C":
+            # What ends by itself, as a short search does, needs no key any more.
+            if screen.process.poll() is None and block.keys == "^C":
                 os.killpg(screen.process.pid, signal.SIGINT)
-            else:
+            elif screen.process.poll() is None:
                 screen.press(block.keys)
             code = screen.wait(within_s=120.0)
         said = written()

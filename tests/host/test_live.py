@@ -110,11 +110,15 @@ def test_a_search_beside_its_screen(place: Place, finished: Place) -> None:
     (stopped,) = journalled(folder, records.Interrupted)
     assert stopped.reason == "interrupted by the user"
 
+    # Else it may end before its screen is left.
+    folder.request("pause")
     with _search(place, "--resume", "latest") as terminal:
-        terminal.until_written("search")
-        assert terminal.has_screen()
+        until(terminal.has_screen, within_s=60.0)
+        until((folder.path / "paused").exists, within_s=60.0)
         terminal.press("q")
         until(lambda: not terminal.has_screen(), within_s=60.0)
+        terminal.until_written("the run goes on")
+        folder.request("resume")
         assert terminal.wait(120) == 0
     words = " ".join(terminal.text.split())
     assert "the run goes on; look again: boardfront monitor" in words
