@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from boardfront.device_agent import sysfs
+from boardfront.protos import core_lists
 from boardfront.protos.errors import WrongInputError
 from boardfront.protos.records import CpuCluster
 
@@ -24,7 +25,7 @@ def parse_cpus(text: str) -> tuple[int, ...]:
     Raises:
         WrongInputError: If it is not such a list.
     """
-    found = sysfs.parse_cpus(text)
+    found = core_lists.parse_cpus(text)
     if found is None:
         raise WrongInputError(f"cores {text!r}: expected a list such as 0-3,6")
     return found

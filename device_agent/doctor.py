@@ -30,6 +30,7 @@ from boardfront.device_agent import (
 from boardfront.device_agent.agent import Agent
 from boardfront.device_agent.doctor_setup import Access, RknnVersions
 from boardfront.device_agent.process import WorkerFailedError, WorkerProcess
+from boardfront.protos import core_lists
 from boardfront.protos.errors import BoardfrontError
 
 if TYPE_CHECKING:
@@ -117,7 +118,7 @@ def _thread_groups(root: Path, cpus: Sequence[int]) -> dict[int, tuple[int, ...]
         cpu: sysfs.read_text(root / sysfs.CPU / f"cpu{cpu}/topology/thread_siblings_list")
         for cpu in cpus
     }
-    return {cpu: sysfs.parse_cpus(text or "") for cpu, text in listed.items()}
+    return {cpu: core_lists.parse_cpus(text or "") for cpu, text in listed.items()}
 
 
 def _clock_source(root: Path) -> str | None:

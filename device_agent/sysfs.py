@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from boardfront.protos.core_lists import parse_cpus
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -99,21 +101,6 @@ def numbered(folder: Path, pattern: str) -> list[Path]:
     except OSError:
         return []
     return sorted(found, key=lambda path: [int(n) for n in re.findall(r"\d+", path.name)])
-
-
-def parse_cpus(text: str) -> tuple[int, ...] | None:
-    """Return the cores of a kernel list ("0-3,6" or "0 1 2"), sorted; None if it is not one."""
-    found: set[int] = set()
-    for part in text.replace(",", " ").split():
-        matched = re.fullmatch(r"(\d{1,5})(?:-(\d{1,5}))?", part, re.ASCII)
-        if matched is None:
-            return None
-        first = int(matched[1])
-        last = first if matched[2] is None else int(matched[2])
-        if last < first:
-            return None
-        found.update(range(first, last + 1))
-    return tuple(sorted(found))
 
 
 def online_cpus(root: Path = ROOT) -> tuple[int, ...]:

@@ -109,7 +109,7 @@ class TableSpace:
 
     def params(self, block: BlockKey) -> float:
         """Return a block's parameters; 0 where the space cannot count them."""
-        return self.sizes(block)[-1] if self.sizes(block) else 0.0
+        return (self.sizes(block) or (0.0,))[-1]
 
     def write(self, chain: Chain) -> ChainFile | None:
         """Write a chain; None for the empty one where a call cannot be timed alone.

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from boardfront.host.cores import cores_of
 from boardfront.host.table_features import features_of
 from boardfront.latency_models.table import Table, TargetChangedError
 from boardfront.latency_models.table_finalists import Usage, add_row, judge
 from boardfront.latency_models.table_models import predictor_of
+from boardfront.protos.core_lists import parse_cpus
 from boardfront.protos.errors import WrongInputError
 from boardfront.protos.records import Origin, Task
 from boardfront.search.evaluation import EvaluationFailure
@@ -172,7 +172,7 @@ class RunTable:
             for name in sorted(now.keys() | then.keys())
             if now.get(name) != then.get(name)
         ]
-        if cores_of(target.cpus) != cores_of(mine.cpus):
+        if parse_cpus(target.cpus) != parse_cpus(mine.cpus):
             found.append(f"cores are {target.cpus}, the table's {mine.cpus}")
         if target.tuning != mine.tuning:
             found.append(
@@ -287,7 +287,7 @@ def _check(table: Table, target: TargetSettings, experiment: Experiment) -> None
             for name, value in target.options.items()
         ),
     ]
-    if target.cpus and cores_of(target.cpus) != cores_of(table.target.cpus):
+    if target.cpus and parse_cpus(target.cpus) != parse_cpus(table.target.cpus):
         pairs.append(("cores", target.cpus, table.target.cpus))
     for what, asked, has in pairs:
         if asked != has:

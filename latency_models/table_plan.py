@@ -86,6 +86,7 @@ class Plan:
         self.chooser = chooser
         self._params_of = params_of or (lambda _: 0.0)
         self.base = members.base
+        self._base_params = sum(self._params_of(one) for one in self.base.chain)
         self._members = members
         self._has_call = has_call
         networks = (one.chain for one in (*members.calibration, *members.held_out))
@@ -127,13 +128,11 @@ class Plan:
             time_over_rest: The block's time over that of the chain which it is compared with.
         """
         assert look.block is not None  # noqa: S101 - a look at a block
-        copies = look.copies
+        closer: Look | None = look
         if look.block.is_stackable:
-            wanted = better_copies(copies, time_over_rest)
-            copies = min(wanted, max(copies, self._most_copies(look.block)))
-        closer = look if copies == look.copies else self._stacked(look.block, copies)
+            closer = self._stacked(look.block, better_copies(look.copies, time_over_rest))
         assert closer is not None  # noqa: S101 - the first look had a place as well
-        ratio = max(1e-3, 1 + copies * time_over_rest)
+        ratio = max(1e-3, 1 + closer.copies * time_over_rest)
         return replace(closer, is_refined=True, ratio=ratio)
 
     def levels(self) -> list[Look]:
@@ -178,8 +177,7 @@ class Plan:
         params = self._params_of(block)
         if params <= 0:
             return MOST_COPIES
-        base = sum(self._params_of(one) for one in self.base.chain)
-        return max(_FEWEST_COPIES, min(MOST_COPIES, int(base / params)))
+        return max(_FEWEST_COPIES, min(MOST_COPIES, int(self._base_params / params)))
 
     def _stem(self, block: BlockKey) -> Look:
         chain = closed((block,), self.base.chain[-1])

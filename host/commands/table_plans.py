@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from boardfront.latency_models.blocks import HEAD, STEM
 from boardfront.latency_models.table_active import ActiveChooser, ActiveRule, Interpolator
 from boardfront.latency_models.table_plan import Members, Plan
 
@@ -67,8 +66,7 @@ def _active_plan(
     covered = [*weights, *(one.chain for one in members.held_out)]
     kinds = sorted(listed or {block for chain in covered for block in chain})
     # What comes first is measured first, before there is anything to choose by.
-    order = rng.permutation(len(kinds)).tolist()
-    order.sort(key=lambda index: kinds[index].kind not in {STEM, HEAD})
+    order = rng.permutation(len(kinds))
     rule = ActiveRule(target=arguments.target_error, most=arguments.most_blocks)
     return Plan(
         members,

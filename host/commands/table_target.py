@@ -51,7 +51,8 @@ def asked_of_target(target: str, said: Asked, options_said: Collection[str]) -> 
         options_said: Fields of it that are no defaults.
 
     Raises:
-        WrongInputError: The experiment is wrong, has no such target, or is of another space.
+        WrongInputError: The experiment is wrong, has no such target, is of another space, or the
+            target has several boards and nothing says which.
     """
     file, name = _parts(target)
     experiment = load_experiment(file)
@@ -68,9 +69,13 @@ def asked_of_target(target: str, said: Asked, options_said: Collection[str]) -> 
             f"--space {said.space}: expected {experiment.space.name}, of which {file} is: leave "
             "it out, or leave out --target"
         )
-    device = one.device if isinstance(one.device, str) else one.device[0]
+    if not isinstance(one.device, str) and "device" not in options_said:
+        raise WrongInputError(
+            f"--target {target}: expected one board, got {len(one.device)}: a table is of one and "
+            f"stands for boards alike: add --device with one of {', '.join(one.device)}"
+        )
     values: dict[str, Any] = {
-        "device": device,
+        "device": one.device,
         "backend": one.backend,
         "cpus": one.cpus,
         "task": one.task.value,

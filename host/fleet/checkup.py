@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from boardfront.host import text
-from boardfront.host.cores import cores_of
+from boardfront.protos.core_lists import parse_cpus
 from boardfront.protos.findings import Finding, good, problem, warning
 from boardfront.protos.records import PROTOCOL_VERSION, Origin
 
@@ -218,8 +218,10 @@ def lease(status: LeaseStatus | None) -> Finding:
 
 
 def _default_clusters(description: DeviceDescription) -> list[CpuCluster]:
-    timed = cores_of(description.default_cpus)
-    return [c for c in description.hardware.clusters if cores_of(c.cpus) & timed]
+    timed = set(parse_cpus(description.default_cpus) or ())
+    return [
+        c for c in description.hardware.clusters if timed.intersection(parse_cpus(c.cpus) or ())
+    ]
 
 
 def _degrees(sample: TelemetrySample) -> str:

@@ -115,15 +115,12 @@ class DeviceMeasurer:
         None as well where a network would have to be compiled to know its job.
         """
         description = self._describe()
-        asked = [ask(request, description, f"s{index}") for index, request in enumerate(requests)]
+        asked = _asked(requests, description)
         beside = ask_reference(asked[0].request, description)
         items = (*asked, *((beside,) if beside else ()))
         if any(is_compiled_here(one.key.backend, dict(one.key.options)) for one in items):
             return None
-        job = make_job(tuple(asked), beside)
-        found = [self._store.find(job.job_id, one.subject.subject_id) for one in asked]
-        kept = tuple(one for one in found if one is not None)
-        return kept if len(kept) == len(asked) else None
+        return self._kept(make_job(asked, beside), asked, description)
 
     def measure_groups(
         self, groups: Iterable[Sequence[TimeRequest]]
@@ -142,9 +139,7 @@ class DeviceMeasurer:
                 measurement of its key.
         """
         description = self._describe()
-        asked = tuple(
-            ask(request, description, f"s{index}") for index, request in enumerate(requests)
-        )
+        asked = _asked(requests, description)
         known = self._known(asked[0]) if look_up and len(asked) == 1 else None
         if known is not None:
             return (known,)
@@ -155,14 +150,21 @@ class DeviceMeasurer:
         except CompileFailedError as error:
             return self._not_compiled(asked, description, error)
         job = make_job(asked, beside)
-        stored = [self._store.find(job.job_id, item.subject.subject_id) for item in asked]
-        kept = tuple(measurement for measurement in stored if measurement is not None)
-        if len(kept) == len(asked):
-            # An earlier life of ours ended before it could say so.
-            self._client.acknowledge(job.job_id)
-            self._note(asked, kept, description)
-            return kept
-        return PlannedJob(asked=asked, beside=beside, job=job, description=description)
+        kept = self._kept(job, asked, description)
+        return kept or PlannedJob(asked=asked, beside=beside, job=job, description=description)
+
+    def _kept(
+        self, job: records.Job, asked: tuple[Asked, ...], description: records.DeviceDescription
+    ) -> tuple[Measurement, ...] | None:
+        """Return what the store holds of a job, if it holds all of it."""
+        found = [self._store.find(job.job_id, item.subject.subject_id) for item in asked]
+        kept = tuple(measurement for measurement in found if measurement is not None)
+        if len(kept) < len(asked):
+            return None
+        # An earlier life of ours ended before it could say so.
+        self._client.acknowledge(job.job_id)
+        self._note(asked, kept, description)
+        return kept
 
     def _made(self, asked: Asked, description: records.DeviceDescription) -> Asked:
         """Compile a network here, where its target asks for that."""
@@ -357,6 +359,12 @@ class DeviceMeasurer:
         except BoardfrontError:
             # The device is away: its job ends by its own deadline.
             return
+
+
+def _asked(
+    requests: Sequence[TimeRequest], description: records.DeviceDescription
+) -> tuple[Asked, ...]:
+    return tuple(ask(request, description, f"s{index}") for index, request in enumerate(requests))
 
 
 def _label(planned: PlannedJob) -> str:

@@ -57,12 +57,13 @@ def _asked(target: object, said: Asked = DEFAULTS, names: Collection[str] = ()) 
 
 
 def test_all_of_it_comes_from_the_target(file: Path) -> None:
-    asked = _asked(f"{file}:far")
+    said = replace(DEFAULTS, device="127.0.0.1:2")
+    asked = _asked(f"{file}:far", said, {"device"})
     experiment = load_experiment(file)
     assert asked == Asked(
         space="spos",
         settings=experiment.space.settings,
-        device="127.0.0.1:1",
+        device="127.0.0.1:2",
         backend="torch",
         options={"threads": "2"},
         cpus="4-7",
@@ -90,8 +91,13 @@ def test_what_is_said_goes_before(file: Path) -> None:
 
 
 def test_another_backend_has_other_options(file: Path) -> None:
-    asked = _asked(f"{file}:far", replace(DEFAULTS, backend="fake"), {"backend"})
+    asked = _asked(f"{file}:far", replace(DEFAULTS, backend="fake"), {"backend", "device"})
     assert (asked.backend, asked.options) == ("fake", {})
+
+
+def test_which_of_a_targets_boards_has_to_be_said(file: Path) -> None:
+    with pytest.raises(WrongInputError, match="--device with one of 127.0.0.1:1, 127.0.0.1:2"):
+        _asked(f"{file}:far")
 
 
 def test_the_one_target_needs_no_name(file: Path) -> None:

@@ -192,6 +192,22 @@ def test_a_host_that_dies_before_acknowledging_measures_nothing_twice(
     assert [folder for folder in kept.iterdir() if folder.is_dir()] == []
 
 
+def test_what_is_recalled_is_not_left_on_the_agent_either(
+    shared: tuple[Agent, Wire], bench: _Bench, store: MeasurementStore
+) -> None:
+    pair = [_request(time_s, fresh=True, job_seed="run-3") for time_s in (0.001, 0.002)]
+    assert bench.measurer.recall(pair) is None
+    dying = DeviceMeasurer(_Unplugged(RemoteAddress(shared[1].address)), store)
+    with pytest.raises(_PowerCutError):
+        dying.measure_together(pair)
+    found = bench.measurer.recall(pair)
+    assert found is not None
+    assert [one.id for one in found] == [1, 2]
+    assert bench.timed == []
+    kept = shared[0].jobs._folder
+    assert [folder for folder in kept.iterdir() if folder.is_dir()] == []
+
+
 class _FullStore(MeasurementStore):
     """A store that dies with the second answer."""
 
