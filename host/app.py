@@ -21,7 +21,7 @@ from boardfront.host.app_options import (  # noqa: TC001 - typer reads annotatio
 from boardfront.host.app_store import store_app
 from boardfront.host.app_table import table_app
 from boardfront.host.app_view import register as register_views
-from boardfront.host.paths import default_fleet, default_store
+from boardfront.host.paths import default_fleet, default_store, use_fleet
 
 app = typer.Typer(
     # Kept short: all of --help fits 24 lines, and a test says so.
@@ -105,12 +105,14 @@ def _search(
     ] = "",
     as_json: Json = False,
     store: Store = None,
+    fleet: FleetFile = None,
     priority: Priority = 0,
 ) -> int:
     """Train a supernet, search it, and ship the front measured whole."""
     from boardfront.host.commands import search
     from boardfront.host.tracking.sink import TrackingChoice
 
+    use_fleet(fleet)
     return search.run(
         search.SearchArguments(
             experiment=experiment,
@@ -118,6 +120,7 @@ def _search(
             runs=runs,
             as_json=as_json,
             store=store or default_store(),
+            fleet=fleet,
             priority=priority,
             tracking=TrackingChoice(tensorboard=tensorboard, mlflow=mlflow),
             live=live,

@@ -24,7 +24,7 @@ from boardfront.host.app_options import (  # noqa: TC001 - typer reads annotatio
     TableOutput,
     TaskKind,
 )
-from boardfront.host.paths import default_fleet, default_store
+from boardfront.host.paths import default_fleet, default_store, use_fleet
 
 _Force = Annotated[
     bool,
@@ -156,6 +156,7 @@ def _build(
     from boardfront.host.models import parse_option
     from boardfront.latency_models.table_rule import BuildRule, quick
 
+    use_fleet(fleet)
     settings = parse_settings(setting or ())
     if resolution is not None:
         settings["resolution"] = resolution

@@ -9,10 +9,11 @@ import typer
 
 from boardfront.host import complete
 from boardfront.host.app_options import (  # noqa: TC001 - typer reads annotations
+    FleetFile,
     Json,
     Store,
 )
-from boardfront.host.paths import default_store
+from boardfront.host.paths import default_store, use_fleet
 
 
 def register(app: typer.Typer) -> None:
@@ -87,10 +88,12 @@ def _export(
     ] = Path("runs"),
     as_json: Json = False,
     store: Store = None,
+    fleet: FleetFile = None,
 ) -> int:
     """Take one network of a run along: ONNX, README, promised time."""
     from boardfront.host.commands import export
 
+    use_fleet(fleet)
     return export.run(
         export.ExportArguments(
             run=run,
@@ -124,11 +127,13 @@ def _monitor(
     control: Annotated[
         bool, typer.Option("--control", help="Let the keys p, r, c and C pause, resume, cancel.")
     ] = False,
+    fleet: FleetFile = None,
     as_json: Json = False,
 ) -> int:
     """Look at a run as it goes on or as it ended."""
     from boardfront.host.commands import monitor
 
+    use_fleet(fleet)
     return monitor.run(
         monitor.MonitorArguments(run=run, runs=runs, control=control, as_json=as_json)
     )

@@ -57,10 +57,7 @@ class RunControl:
         while True:
             request = self._folder.requested()
             if request == "cancel":
-                raise RunCancelledError(
-                    f"the run was cancelled through {self._folder.control}: go on with "
-                    f"boardfront search --resume {self._folder.path}"
-                )
+                raise RunCancelledError(f"the run was cancelled through {self._folder.control}")
             if request == "pause":
                 paused = True
                 with contextlib.suppress(OSError):

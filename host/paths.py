@@ -30,6 +30,12 @@ def default_fleet() -> Path:
     return settings / "boardfront" / "fleet.toml"
 
 
+def use_fleet(file: Path | None) -> None:
+    """Make a file the fleet file of this process and of those that it starts; None: as it was."""
+    if file is not None:
+        os.environ["BOARDFRONT_FLEET"] = str(file.absolute())
+
+
 def default_cache() -> Path:
     """Return the folder of what can be made again."""
     base = os.environ.get("XDG_CACHE_HOME")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -28,6 +29,7 @@ class SearchArguments:
     runs: Path
     as_json: bool
     store: str | Path
+    fleet: Path | None = None
     priority: int = 0
     tracking: TrackingChoice = field(default_factory=TrackingChoice)
     live: bool = False
@@ -41,6 +43,7 @@ def run(arguments: SearchArguments) -> int:
     arguments.tracking.check_installed()
     is_live = arguments.live and _can_be_live()
     folder, experiment = _open(arguments)
+    resume = _resume_command(arguments, folder)
     shown = LoggedProgress(_make_progress(folder, is_live=is_live), folder.log)
     progress = with_tracking(shown, folder, arguments.tracking)
     progress.say(f"run {folder.path}")
@@ -48,16 +51,14 @@ def run(arguments: SearchArguments) -> int:
         report = _execute(arguments, folder, experiment, progress)
     except KeyboardInterrupt:
         progress.close()
-        sys.stderr.write(
-            f"boardfront: interrupted; nothing is lost, go on with: {_resume_command(folder)}\n"
-        )
+        sys.stderr.write(f"boardfront: interrupted; nothing is lost, go on with: {resume}\n")
         return 130
     except WrongInputError:
         raise
     except BoardfrontError as error:
-        if str(folder.path) in str(error):
+        if "--resume" in str(error):
             raise
-        raise BoardfrontError(f"{error} (go on with: {_resume_command(folder)})") from error
+        raise BoardfrontError(f"{error} (go on with: {resume})") from error
     finally:
         progress.close()
     if arguments.as_json:
@@ -155,8 +156,15 @@ def _execute(
         ).execute()
 
 
-def _resume_command(folder: RunFolder) -> str:
-    return f"boardfront search --resume {folder.path}"
+def _resume_command(arguments: SearchArguments, folder: RunFolder) -> str:
+    from boardfront.host.paths import default_store
+
+    words = ["boardfront", "search", "--resume", str(folder.path)]
+    if arguments.store != default_store():
+        words += ["--store", str(arguments.store)]
+    if arguments.fleet is not None:
+        words += ["--fleet", str(arguments.fleet)]
+    return shlex.join(words)
 
 
 def _print(folder: RunFolder, report: FrontReport) -> None:

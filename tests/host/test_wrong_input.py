@@ -44,6 +44,33 @@ def device(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield wire.address
 
 
+@pytest.mark.parametrize(
+    "command", [("search",), ("table", "build", "-o", "t.json", "--target")], ids=" ".join
+)
+def test_the_fleet_file_that_is_named_is_asked_for_a_board(
+    boardfront: Command, place: Place, device: str, command: tuple[str, ...]
+) -> None:
+    other = place.folder / "the other.toml"
+    other.write_text(f'[device.bench]\naddress = "{device}"\n')
+    # What is wrong besides is told once the board is known.
+    text = EXPERIMENT.replace('device = "local"', 'device = "bench"')
+    place.experiment.write_text(text.replace("stem_stride", "stem_strid"))
+    assert "'bench'" in _refused(boardfront(*command, "tiny.toml"))
+    assert "'stem_strid'" in _refused(boardfront(*command, "tiny.toml", "--fleet", str(other)))
+
+
+def test_going_on_asks_the_same_store_and_fleet(place: Place) -> None:
+    fleet, store = place.folder / "f.toml", place.folder / "other.db"
+    files = ("--store", str(store), "--fleet", str(fleet))
+    # Without reach: the run has begun, and its target cannot be had.
+    text = EXPERIMENT.replace('device = "local"', 'device = "127.0.0.1:1"')
+    place.experiment.write_text(text)
+    done = place.call("search", str(place.experiment), *files)
+    assert done.returncode == 1
+    folder = place.run_folder.path
+    assert f"boardfront search --resume runs/{folder.name} {' '.join(files)}" in done.stderr
+
+
 @pytest.fixture
 def net(place: Place) -> str:
     (place.folder / "net.onnx").write_bytes(conv_net())
