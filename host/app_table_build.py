@@ -30,6 +30,12 @@ _Force = Annotated[
     bool,
     typer.Option("--force", help="Also where the device is not as it was; marks the results."),
 ]
+_ForceAnew = Annotated[
+    bool,
+    typer.Option(
+        "--force", help="Where the device is not as it was: measure all of it anew, and note why."
+    ),
+]
 _Precision = Annotated[
     float,
     typer.Option(
@@ -142,7 +148,7 @@ def _build(
     ] = 0.15,
     start_below: StartBelow = None,
     overwrite: _Anew = False,
-    force: _Force = False,
+    force: _ForceAnew = False,
     as_json: Json = False,
     store: Store = None,
     fleet: FleetFile = None,
@@ -247,7 +253,7 @@ def _transfer(
     seed: _Seed = 0,
     start_below: StartBelow = None,
     overwrite: _Anew = False,
-    force: _Force = False,
+    force: _ForceAnew = False,
     as_json: Json = False,
     store: Store = None,
     fleet: FleetFile = None,

@@ -27,6 +27,11 @@ if TYPE_CHECKING:
 
 _OPSET, _IR_VERSION = 18, 10
 _TRIES_A_NETWORK = 50
+_MOST_PARAMS = 500_000_000
+"""Of a network: four bytes each, an ONNX file holds no more. Members with more cannot be searched
+either."""
+_MOST_BASE_PARAMS = _MOST_PARAMS // 2
+"""Of a base: it is measured with copies of blocks in it that have as many at most."""
 
 
 class TableSpace:
@@ -76,6 +81,8 @@ class TableSpace:
     def sample(self, count: int, rng: np.random.Generator, *, without: str = "") -> list[str]:
         """Return different members drawn at random; fewer where the space has fewer.
 
+        Those with more weights than a file holds are passed over.
+
         Args:
             count: How many.
             rng: Draws them.
@@ -86,7 +93,7 @@ class TableSpace:
             if len(found) == count:
                 break
             encoding = self.space.sample(rng)
-            if encoding != without:
+            if encoding != without and self._params(encoding) <= _MOST_PARAMS:
                 found[encoding] = None
         return list(found)
 
@@ -94,7 +101,14 @@ class TableSpace:
         """Return the member in the middle of some, by multiply-accumulates: a base."""
         found = self.sample(of, rng)
         found.sort(key=lambda encoding: (self.networks.count(encoding).macs, encoding))
-        return found[len(found) // 2]
+        middle = found[len(found) // 2]
+        if self._params(middle) <= _MOST_BASE_PARAMS:
+            return middle
+        small = [encoding for encoding in found if self._params(encoding) <= _MOST_BASE_PARAMS]
+        return small[-1] if small else min(found, key=self._params)
+
+    def _params(self, encoding: str) -> int:
+        return self.networks.count(encoding).params
 
     def sizes(self, block: BlockKey) -> tuple[float, ...]:
         """Return a block's multiply-accumulates, activations and parameters.

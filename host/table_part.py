@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from boardfront.host.table_features import features_of
+from boardfront.host.table_features import features_of, interpolation_of
 from boardfront.latency_models.table import Table, TargetChangedError
 from boardfront.latency_models.table_finalists import Usage, add_row, judge
 from boardfront.latency_models.table_models import predictor_of
@@ -94,11 +94,13 @@ class RunTable:
         features = features_of(table)
         if features is not None:
             say(f"{target.name}: comparing models on {len(table.networks)} networks of its table")
-        self.predictor = predictor_of(table, features)
+        interpolation = interpolation_of(table)
+        self.predictor = predictor_of(table, features, interpolation)
         self.source = TableLatency(
             space,
             self.predictor.model,
             [entry.block for entry in table.entries],
+            interpolates=None if interpolation is None else interpolation.covers,
             level=self._level(),
         )
         self.level: float | None = None

@@ -48,6 +48,9 @@ class Share:
 class NoiseFloor:
     """How well repeats of the truth agree. No model is better than its truth.
 
+    A repeat differs from what was measured first by two errors, a perfect model by one: it would
+    be off by mape / sqrt(2).
+
     Args:
         mape: Mean of |repeat - measured| / measured.
         repeats: How many repeats that is of.

@@ -70,7 +70,7 @@ class Interpolator:
         Raises:
             WrongInputError: Fewer than `FEWEST` have a time above 0.
         """
-        known = _usable(entries)
+        known = usable(entries)
         if len(known) < FEWEST:
             raise WrongInputError(
                 f"expected at least {FEWEST} measured blocks to interpolate from, got "
@@ -318,7 +318,7 @@ class ActiveChooser:
 
     def _error(self, entries: Sequence[TableEntry]) -> float | None:
         """Return the mean relative error on measured blocks left out; None where they are few."""
-        known = _usable(entries)
+        known = usable(entries)
         if len(known) < 2 * FEWEST:
             return None
         errors = []
@@ -352,6 +352,6 @@ class ActiveChooser:
         return ranked
 
 
-def _usable(entries: Sequence[TableEntry]) -> list[TableEntry]:
+def usable(entries: Sequence[TableEntry]) -> list[TableEntry]:
     """Return what others can be told from."""
     return [one for one in entries if one.time_s > 0 and one.block.kind not in {STEM, HEAD}]

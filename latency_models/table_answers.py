@@ -59,10 +59,14 @@ class Answer:
 
     @property
     def _uncertainty(self) -> float:
-        """Relative: of a block by what it adds, of anything else by its time."""
-        is_added = self.look.kind is LookKind.ENTRY and not self.look.is_whole
-        size = abs(self.ratio.value - 1) if is_added else self.ratio.value
-        return self.ratio.half_width / max(1e-9, size)
+        """Of a block by what one copy adds, of anything else relative to its time.
+
+        Not relative to what is added: where that is little, the look that came out slower would
+        seem the better one.
+        """
+        if self.look.kind is LookKind.ENTRY and not self.look.is_whole:
+            return self.ratio.half_width / self.look.copies
+        return self.relative_half_width
 
 
 def added_by(ratio: Span, rest: Span, copies: int) -> Span:

@@ -7,49 +7,53 @@ moves during the build moves nothing; the base's own time in seconds comes last.
 from __future__ import annotations
 
 import time
+from collections import Counter
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import TYPE_CHECKING
 
-from boardfront.latency_models.base import (
-    RecallingMeasurer,
-    ReferenceModel,
-    TimeRequest,
-    TogetherMeasurer,
-)
-from boardfront.latency_models.table import (
-    Table,
-    missing_of,
-)
+from boardfront.latency_models.base import RecallingMeasurer, TogetherMeasurer
+from boardfront.latency_models.table import Table, missing_of
 from boardfront.latency_models.table_answers import Span, answer_of, words_of
-from boardfront.latency_models.table_chains import CALL, ratio_precision
+from boardfront.latency_models.table_budget import Budget
+from boardfront.latency_models.table_chains import CALL
 from boardfront.latency_models.table_findings import Findings
-from boardfront.latency_models.table_looks import NETWORKS, LookKind, fitted, groups, may_share
+from boardfront.latency_models.table_looks import NETWORKS, LookKind, groups, may_share
+from boardfront.latency_models.table_requests import LookRequests
 from boardfront.latency_models.table_residual import calibrate, judge_networks
-from boardfront.latency_models.table_rule import BuildRule, Costs, TableTask
 from boardfront.protos.errors import BoardfrontError
-from boardfront.protos.records import Precision, Result
+from boardfront.protos.records import FailureKind, Result
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
 
-    from boardfront.latency_models.base import Measurement, Measurer
-    from boardfront.latency_models.table_chains import Chain, ChainFile, ChainWriter
+    from boardfront.latency_models.base import Measurement, Measurer, TimeRequest
+    from boardfront.latency_models.table_chains import ChainWriter
     from boardfront.latency_models.table_looks import Look
     from boardfront.latency_models.table_plan import Plan
+    from boardfront.latency_models.table_rule import BuildRule, TableTask
 
 _NEAR = 4
 """Blocks that share a job are among the next ones, so many times as many as there is room for."""
-
-_RESERVE = 2.0
-"""Time that is kept for the blocks which are left, over what they are expected to take."""
 
 _ENOUGH_MISSING = 3
 """Jobs of whole networks in a row that are not known: nor will those behind them be. Writing a
 network to look for it takes half a second where it is a training step's; one that is known after
 all is taken when its turn comes."""
 
-_FROM_STORE_S = 0.05
-"""What was answered so fast was not measured: it says nothing of how long measuring takes."""
+_PASSING = frozenset(
+    {
+        FailureKind.TIMEOUT,
+        FailureKind.CRASHED,
+        FailureKind.OUT_OF_MEMORY,
+        FailureKind.UNSTABLE,
+        FailureKind.DEVICE_LOST,
+    }
+)
+"""Failures that may not come again: what failed so is looked at once more, alone."""
+
+_MOST_AGAIN = 30
+"""Looks of a round that are made again: where more fail, it is no accident."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -110,15 +114,16 @@ class TableBuilder:
         self.rule = rule
         self.failures: dict[str, str] = {}
         self.is_out_of_time = False
-        self._writer = writer
         self._measurer = measurer
         self._asked = asked
         self._clock = clock
-        self._began_s = clock()
-        self._costs = Costs(rule)
-        self._files: dict[Chain, ChainFile | None] = {}
+        self._budget = Budget(rule, clock)
         self.found = Findings(plan, rule)
+        self._requests = LookRequests(writer, asked, rule, self.found)
         self._first: Measurement | None = None
+        self._done = 0
+        self._failed: dict[str, Look] = {}
+        self._attempts: Counter[tuple[int, str]] = Counter()
 
     def run(self) -> Iterator[Step]:
         """Look, and tell after each look where it stands; `table` may be asked at any time.
@@ -175,7 +180,11 @@ class TableBuilder:
             networks=networks,
             precision=self.rule.precision,
             seed=asked.seed,
-            notes=(*notes, *(f"{name}: {why}" for name, why in self.failures.items())),
+            notes=(
+                *asked.notes,
+                *notes,
+                *(f"{name}: {why}" for name, why in self.failures.items()),
+            ),
         )
         table = replace(table, calibration=calibrate(table))
         return replace(table, residual=judge_networks(table))
@@ -183,43 +192,97 @@ class TableBuilder:
     def _round(self, number: int, looks: list[Look]) -> Iterator[Step]:
         together = self._together(looks, number)
         waiting = looks
+        self._failed = {}
         if self.plan.chooser is None:
             waiting = yield from self._recall(looks, together, number)
-        done = len(looks) - len(waiting)
+        self._done = len(looks) - len(waiting)
+        yield from self._looks(waiting, together, number)
+        yield from self._again(list(self._failed.values())[:_MOST_AGAIN], number)
+
+    def _looks(
+        self, waiting: list[Look], together: dict[str, tuple[Look, ...]], number: int
+    ) -> Iterator[Step]:
+        """Look at what waits, in an order that what is learned on the way may change."""
         while waiting:
             if number == 0 and self.plan.chooser is not None:
                 waiting = self.plan.chooser.next(waiting, list(self.found.table_entries(1.0)))
             # What does not fit now may do so later: how long looks take is learned on the way.
-            fits = self._fitted(waiting)
-            if not fits:
+            group = self._next_group(waiting, together, number)
+            if not group:
                 self.is_out_of_time = self.is_out_of_time or bool(waiting)
                 return
-            look = self._possible(fits[0])
-            if self._needs_level(look):
-                group: tuple[Look, ...] = (self.plan.level(look.against or CALL),)
-            else:
-                group = together.get(look.name) or self._beside(look, waiting, number)
-                taken = {one.name for one in group}
-                waiting = [one for one in waiting if one.name not in taken]
-            began_s = self._clock()
-            notes = self._take(group, number)
-            took_s = (self._clock() - began_s) / len(group)
-            is_new = took_s > _FROM_STORE_S
-            expected = self._expected(self._fitted(waiting))
+            taken = {one.name for one in group}
+            waiting = [one for one in waiting if one.name not in taken]
+            notes, is_new = self._take(group, number)
+            expected = self._budget.expected(waiting, most_entries=self._most_entries)
             for one, note in zip(group, notes, strict=True):
-                if is_new:
-                    self._costs.note(one, took_s)
-                done += 1
-                yield Step(
-                    look=one,
-                    done=done,
-                    total=done + len(expected),
-                    round_number=number,
-                    entries=self._entries_found(),
-                    is_new=is_new,
-                    left_s=sum(self._costs.of(later) for later in expected),
-                    note=note,
-                )
+                self._done += 1
+                yield self._step(one, number, note, is_new=is_new, expected=expected)
+            if group[0].kind is LookKind.BASE and not self.found.alone:
+                yield from self._again([one for one in group if one.name in self._failed], number)
+                self._check_base(group[0])
+
+    def _next_group(
+        self, waiting: list[Look], together: dict[str, tuple[Look, ...]], number: int
+    ) -> tuple[Look, ...]:
+        """Return what is looked at next, in one job; nothing where the budget allows no more."""
+        for look in self._budget.fitted(waiting, most_entries=self._most_entries):
+            group = self._group_of(look, waiting, together, number)
+            # Blocks are needed: of these one that fits is enough to begin.
+            if look.kind not in NETWORKS or self._budget.has_room(group):
+                return group
+        if self.plan.chooser is None:
+            return ()
+        # What is known takes nothing from the budget. All other builds have taken it before.
+        groups_next = (self._group_of(look, waiting, together, number) for look in waiting)
+        for group in islice(groups_next, _ENOUGH_MISSING):
+            if self._is_known(group, number):
+                return group
+        return ()
+
+    def _group_of(
+        self,
+        one: Look,
+        waiting: list[Look],
+        together: dict[str, tuple[Look, ...]],
+        number: int,
+    ) -> tuple[Look, ...]:
+        """Return the looks of a look's job, or the one that it has to wait for."""
+        look = self._possible(one)
+        if self._needs_level(look):
+            return (self.plan.level(look.against or CALL),)
+        return together.get(look.name) or self._beside(look, waiting, number)
+
+    def _again(self, looks: list[Look], number: int) -> Iterator[Step]:
+        """Look once more, alone, at what failed as it might not again.
+
+        A build that is gone on with takes what came of that before, and tries anew what failed
+        each time: a full disk or a lost device must not leave a hole for ever.
+        """
+        for place, look in enumerate(looks):
+            note, is_new = "", False
+            while look.name in self._failed and not is_new:
+                self._attempts[number, look.name] += 1
+                if not self._budget.has_room([look]) and not self._is_known((look,), number):
+                    self.is_out_of_time = True
+                    return
+                (note,), is_new = self._take((look,), number)
+            self._done += 1
+            yield self._step(look, number, note, is_new=is_new, expected=looks[place + 1 :])
+
+    def _step(
+        self, look: Look, number: int, note: str, *, is_new: bool, expected: list[Look]
+    ) -> Step:
+        return Step(
+            look=look,
+            done=self._done,
+            total=self._done + len(expected),
+            round_number=number,
+            entries=self._entries_found(),
+            is_new=is_new,
+            left_s=self._budget.cost_s(expected),
+            note=note,
+        )
 
     def _recall(
         self, looks: list[Look], together: dict[str, tuple[Look, ...]], number: int
@@ -228,8 +291,6 @@ class TableBuilder:
 
         Before anything is measured, so that no budget is too small to keep what is known.
         """
-        if not isinstance(self._measurer, RecallingMeasurer):
-            return looks
         left: list[Look] = []
         seen: set[str] = set()
         missing = 0
@@ -245,9 +306,10 @@ class TableBuilder:
             if is_network and missing >= _ENOUGH_MISSING:
                 left.extend(group)
                 continue
-            requests = [self._request(one, self._seed(group, number)) for one in group]
-            asked = [one for one in requests if one is not None]
-            known = self._measurer.recall(asked) if len(asked) == len(group) else None
+            began_s = self._clock()
+            asked = [one for one in self._asks(group, number) if one is not None]
+            known = self._recalled(asked) if len(asked) == len(group) else None
+            self._budget.free(self._clock() - began_s)
             if known is None:
                 left.extend(group)
                 missing += is_network
@@ -296,35 +358,6 @@ class TableBuilder:
     def _entries_found(self) -> int:
         return sum(one.look.block is not None for one in self.found.answers.values())
 
-    def _fitted(self, waiting: list[Look]) -> list[Look]:
-        """Return what the budget still allows, as far as can be told now."""
-        if self.rule.budget_s is None:
-            return waiting
-        left_s = self._began_s + self.rule.budget_s - self._clock()
-        # Which of many blocks are measured is not known before: those are ended by the clock.
-        is_known = self.plan.chooser is None
-        kept = fitted(waiting, left_s, self._costs.of) if is_known else waiting
-        if not kept or (self._first is not None and left_s < self._costs.of(kept[0])):
-            return []
-        if not is_known:
-            return kept
-        # Where time gets short, what looks take is not known well enough to leave blocks to the
-        # end: without one of them the table predicts nothing.
-        blocks = [look for look in kept if look.kind not in NETWORKS]
-        if left_s > _RESERVE * sum(self._costs.of(look) for look in blocks):
-            return kept
-        return [*blocks, *(look for look in kept if look.kind in NETWORKS)]
-
-    def _expected(self, waiting: list[Look]) -> list[Look]:
-        """Return the looks that will be made, as far as can be told."""
-        chooser = self.plan.chooser
-        if chooser is None:
-            return waiting
-        known = self._entries_found()
-        entries = [look for look in waiting if look.kind is LookKind.ENTRY]
-        others = [look for look in waiting if look.kind is not LookKind.ENTRY]
-        return [*others, *entries[: max(0, chooser.most - known)]]
-
     def _needs_level(self, look: Look) -> bool:
         """Return whether what a look is compared with was not looked at yet."""
         if not look.against or self.found.level(look.against) is not None:
@@ -337,81 +370,58 @@ class TableBuilder:
             return replace(look, against=self.plan.base.chain, is_whole=True, ratio=None)
         return look
 
-    def _take(self, group: tuple[Look, ...], number: int) -> list[str]:
-        """Look at what shares a job; return what came of each, in a few words."""
-        seed = self._seed(group, number)
-        requests = [self._request(look, seed) for look in group]
+    def _take(self, group: tuple[Look, ...], number: int) -> tuple[list[str], bool]:
+        """Look at what shares a job.
+
+        Returns:
+            What came of each, in a few words, and whether it was measured now.
+        """
+        began_s = self._clock()
+        requests = self._asks(group, number)
         asked = [request for request in requests if request is not None]
-        if len(asked) > 1 and isinstance(self._measurer, TogetherMeasurer):
+        known = self._recalled(asked) if asked else ()
+        answers: Iterator[Measurement]
+        if known is not None:
+            answers = iter(known)
+        elif len(asked) > 1 and isinstance(self._measurer, TogetherMeasurer):
             answers = iter(self._measurer.measure_together(asked))
         else:
             answers = self._measurer.measure(asked)
-        return [
-            "left out: what it is compared with has no time"
-            if request is None
-            else self._note(look, next(answers))
+        notes = [
+            self._left_out(look) if request is None else self._note(look, next(answers))
             for look, request in zip(group, requests, strict=True)
         ]
+        took_s = self._clock() - began_s
+        if known is None:
+            self._budget.spend(group, took_s)
+        else:
+            self._budget.free(took_s)
+        return notes, known is None
 
-    def _seed(self, group: tuple[Look, ...], number: int) -> str:
-        """Return the name of the job of some looks."""
-        return f"{self._asked.seed} {number} {' + '.join(_job_name(look) for look in group)}"
+    def _asks(self, group: tuple[Look, ...], number: int) -> list[TimeRequest | None]:
+        """Return what to ask for of looks that share a job; None where nothing can be."""
+        attempt = self._attempts[number, group[0].name] if len(group) == 1 else 0
+        seed = self._requests.seed(group, number, attempt)
+        return [self._requests.of(look, seed) for look in group]
 
-    def _request(self, look: Look, job_seed: str) -> TimeRequest | None:
-        """Return what to ask for; None where it cannot be written or compared."""
-        file = self._file(look.chain)
-        beside = None if look.against is None else self._file(look.against)
-        level = Span(value=1.0, low=1.0, high=1.0)
-        if look.against is not None:
-            known = self.found.level(look.against)
-            if known is None or beside is None:
-                return None
-            level = known
-        if file is None:
+    def _recalled(self, asked: list[TimeRequest]) -> tuple[Measurement, ...] | None:
+        """Return what was answered before, where the measurer can tell."""
+        if not isinstance(self._measurer, RecallingMeasurer):
             return None
-        asked = self._asked
-        reference = None
-        if beside is not None:
-            quiet_s = level.value * self.found.base_s().value
-            reference = ReferenceModel(
-                model=beside.content,
-                structure_hash=beside.structure_hash,
-                quiet_s=quiet_s,
-                label="what it is compared with",
-            )
-        return TimeRequest(
-            model=file.content,
-            structure_hash=file.structure_hash,
-            task=asked.task,
-            backend=asked.backend,
-            options=asked.options,
-            cpus=asked.cpus,
-            precision=self._precision(look),
-            deadlines=self.rule.deadlines,
-            label=look.name,
-            # What others measured is no part of a build: its looks are spread over its time, and
-            # a repeat must not be answered by what it repeats. Its own jobs it meets by name.
-            fresh=True,
-            reference=reference,
-            start_below_c=asked.start_below_c,
-            job_seed=job_seed,
-        )
+        return self._measurer.recall(asked)
 
-    def _precision(self, look: Look) -> Precision:
-        if look.kind is LookKind.BASE:
-            return self.rule.alone
-        if look.kind in NETWORKS:
-            return self.rule.whole
-        if not look.is_refined:
-            return self.rule.coarse
-        width = self.rule.coarse.relative_half_width / 4
-        if look.ratio is not None:
-            width = ratio_precision(self.rule.precision, look.ratio)
-        return Precision(
-            relative_half_width=width,
-            min_duration_s=self.rule.refined_min_s,
-            max_duration_s=self.rule.refined_max_s,
-        )
+    def _is_known(self, group: tuple[Look, ...], number: int) -> bool:
+        began_s = self._clock()
+        asked = [one for one in self._asks(group, number) if one is not None]
+        is_known = bool(asked) and self._recalled(asked) is not None
+        self._budget.free(self._clock() - began_s)
+        return is_known
+
+    @property
+    def _most_entries(self) -> int | None:
+        """How many more blocks are measured, where it is not all of them."""
+        chooser = self.plan.chooser
+        return None if chooser is None else max(0, chooser.most - self._entries_found())
 
     def _note(self, look: Look, measurement: Measurement) -> str:
         """Keep what was measured; return it in a few words."""
@@ -419,28 +429,33 @@ class TableBuilder:
         why = "" if failure is None else f"{failure.kind.value}: {failure.message}"
         if result is not None and look.against is not None and result.normalised is None:
             why = "the network that it was compared with failed"
-        if result is None or why:
-            self.failures[look.name] = why
-            if look.kind is LookKind.BASE and not self.found.alone:
-                raise BuildFailedError(
-                    f"expected a time of the base {look.encoding or self.plan.base.encoding}, "
-                    f"got {why}: choose another by --base, or see `boardfront device doctor`"
-                )
-            return why
-        self._first = self._first or measurement
-        answer = answer_of(look, result)
         kept = self.found.kept_in(look)
         before = kept.get(look.name)
+        if result is None or why:
+            if before is None:
+                self.failures[look.name] = why
+                if failure is None or failure.kind in _PASSING:
+                    self._failed[look.name] = look
+            return why
+        self._first = self._first or measurement
+        self._budget.is_begun = True
+        answer = answer_of(look, result)
         if before is None or answer.is_better_than(before):
             kept[look.name] = answer
         self.failures.pop(look.name, None)
+        self._failed.pop(look.name, None)
         return words_of(answer)
 
-    def _file(self, chain: Chain) -> ChainFile | None:
-        if chain not in self._files:
-            self._files[chain] = self._writer.write(chain)
-        return self._files[chain]
+    def _left_out(self, look: Look) -> str:
+        why = self._requests.why_not(look)
+        if look.name not in self.found.kept_in(look):
+            self.failures[look.name] = why
+        return why
 
-
-def _job_name(look: Look) -> str:
-    return f"{look.kind.value} {look.name}"
+    def _check_base(self, look: Look) -> None:
+        if not self.found.alone:
+            raise BuildFailedError(
+                f"expected a time of the base {self.plan.base.encoding}, got "
+                f"{self.failures[look.name]}: see `boardfront device doctor`, or build with "
+                "another --base"
+            )

@@ -9,16 +9,20 @@ import math
 import os
 import re
 import tempfile
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from boardfront.latency_models import strict_json
 from boardfront.latency_models.blocks import HEAD, STEM, BlockKey
 from boardfront.latency_models.table import (
     FORMAT,
+    VERSION,
     EntryOrigin,
     Table,
     TableEntry,
     from_json,
+    target_text,
     to_json,
     write_whole,
 )
@@ -55,7 +59,11 @@ COLUMNS: tuple[tuple[str, type], ...] = (
 )
 """Of a row: names end in their units."""
 
+NOT_KNOWN = "not known"
+"""What stands for that which an imported table does not tell."""
+
 _KNOWN = ".csv, .json, .yaml, .yml or .parquet"
+_NOT_READ = {".csv", ".parquet"}
 _OFA_UNIT_S = 1e-3
 _OFA_LAYER = re.compile(r"(?P<kind>[A-Za-z_0-9]+)-input:(?P<input>\d+(?:x\d+)*)(?P<rest>.*)")
 _OFA_FIRST, _OFA_LAST = "Conv", "Logits"
@@ -94,16 +102,57 @@ def export_table(table: Table, path: Path, *, overwrite: bool = False) -> None:
 
 
 def rows(table: Table) -> list[dict[str, object]]:
-    """Return a row a block, the call without any block first; times in seconds."""
+    """Return a row a block, the call without any block first; times in seconds.
+
+    None stands for what is not known: of imported times the interval and the verdict.
+    """
     call: dict[str, object] = dict.fromkeys((name for name, _ in COLUMNS), None)
-    call |= {
-        "block": CALL_ROW,
-        "kind": CALL_ROW,
-        "time_s": table.fixed_s,
-        "low_s": table.fixed_low_s,
-        "high_s": table.fixed_high_s,
-    }
+    call |= {"block": CALL_ROW, "kind": CALL_ROW}
+    if table.base:
+        call |= {
+            "time_s": table.fixed_s,
+            "low_s": table.fixed_low_s,
+            "high_s": table.fixed_high_s,
+        }
     return [call, *(_row(entry) for entry in table.entries)]
+
+
+def about(table: Table) -> list[tuple[str, str]]:
+    """Return what a table is of and how far it can be trusted, as names and values of one line.
+
+    Names end in their units. What has parts is JSON.
+    """
+    base_s = [table.base_s, table.base_low_s, table.base_high_s]
+    built = datetime.fromtimestamp(table.built_unix_s, timezone.utc).isoformat(timespec="seconds")
+    is_own = bool(table.base)
+    found: dict[str, object] = {
+        "format": f"{FORMAT} {VERSION}",
+        "unit": table.unit,
+        "space": table.space,
+        "space_settings": dict(table.space_settings),
+        "task": table.task.kind.value,
+        "batch": table.task.batch,
+        "resolution_pixels": table.task.resolution,
+        "target": target_text(table) if is_own else f"{table.device_name}, else {NOT_KNOWN}",
+        "fingerprint": table.target.fingerprint if is_own else NOT_KNOWN,
+        "built": built if is_own else f"file of {built}",
+        "protocol": table.measurement_protocol_version if is_own else NOT_KNOWN,
+        "origin": table.origin.value if is_own else EntryOrigin.IMPORTED.value,
+        "precision": table.precision if is_own else NOT_KNOWN,
+        "base": table.base or NOT_KNOWN,
+        "base_s": base_s[0] if is_own else NOT_KNOWN,
+        "base_interval_s": base_s[1:] if is_own else NOT_KNOWN,
+        "transferred": strict_json.encode(table.transfer),
+        "calibration": strict_json.encode(table.calibration),
+        "residual": strict_json.encode(table.residual),
+        "missing": list(table.missing),
+        "notes": list(table.notes),
+    }
+    return [(name, _one_line(value)) for name, value in found.items()]
+
+
+def _one_line(value: object) -> str:
+    return " ".join(value.split()) if isinstance(value, str) else json.dumps(value)
 
 
 def import_ofa(data: object, path: Path, *, name: str) -> Table:
@@ -168,6 +217,11 @@ def import_any(path: Path, *, name: str) -> Table:
         WrongInputError: It is none of these.
         MissingPackageError: PyYAML is not installed.
     """
+    if path.suffix in _NOT_READ:
+        raise WrongInputError(
+            f"{path}: expected .json, .yaml or .yml, got {path.suffix}: only these can be "
+            "imported; export the table as .json"
+        )
     if path.suffix not in {".yaml", ".yml"}:
         return Table.load(path)
     data = _read_yaml(path)
@@ -178,6 +232,7 @@ def import_any(path: Path, *, name: str) -> Table:
 
 def _row(entry: TableEntry) -> dict[str, object]:
     block = entry.block
+    is_known = entry.origin is not EntryOrigin.IMPORTED
     return {
         "block": block.text,
         "kind": block.kind,
@@ -186,9 +241,9 @@ def _row(entry: TableEntry) -> dict[str, object]:
         "stride": block.stride,
         "resolution_pixels": block.resolution,
         "time_s": entry.time_s,
-        "low_s": entry.low_s,
-        "high_s": entry.high_s,
-        "verdict": entry.verdict.value,
+        "low_s": entry.low_s if is_known else None,
+        "high_s": entry.high_s if is_known else None,
+        "verdict": entry.verdict.value if is_known else None,
         "count": entry.count,
         "origin": entry.origin.value,
         "copies": entry.copies,
@@ -198,6 +253,7 @@ def _row(entry: TableEntry) -> dict[str, object]:
 
 def _write_csv(table: Table, path: Path) -> None:
     text = io.StringIO()
+    text.writelines(f"# {name}: {value}\n" for name, value in about(table))
     writer = csv.DictWriter(text, [name for name, _ in COLUMNS], lineterminator="\n")
     writer.writeheader()
     for row in rows(table):

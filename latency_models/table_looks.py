@@ -129,8 +129,8 @@ def spread(many: Sequence[Look], among: Sequence[Look]) -> list[Look]:
 def groups(looks: Sequence[Look], most: int) -> list[tuple[Look, ...]]:
     """Return which looks of a first round share a job.
 
-    Only what is alternated with the same chain goes together, and only looks that are asked for
-    equally closely. A network and its repeat never do.
+    Only what is alternated with the same chain goes together, and only looks of one kind. So a
+    build that is gone on with for more networks of a kind meets its jobs again.
 
     Args:
         looks: Of the first round, in order.
@@ -139,8 +139,7 @@ def groups(looks: Sequence[Look], most: int) -> list[tuple[Look, ...]]:
     alike: dict[tuple[LookKind, Chain], list[Look]] = {}
     for look in looks:
         if look.against is not None and may_share(look):
-            kind = LookKind.HELD_OUT if look.kind is LookKind.CALIBRATION else look.kind
-            alike.setdefault((kind, look.against), []).append(look)
+            alike.setdefault((look.kind, look.against), []).append(look)
     return [
         tuple(kind[index : index + most])
         for kind in alike.values()

@@ -195,8 +195,8 @@ class Residual(PredictionError):  # noqa: N818 - an error of prediction, not an 
         spread: Standard deviation of the measured times over their mean: where all networks take
             nearly as long, a rank correlation says little.
         kendall: Rank correlation (tau-b); None where the ranks do not tell.
-        noise_floor: Mean of |repeat - measured| / measured; None where nothing was repeated. No
-            table is better than its truth.
+        noise_floor: Mean of |repeat - measured| / measured; None where nothing was repeated. A
+            perfect table would be off by 1 / sqrt(2) of it: repeats differ by two errors.
         repeats: How many repeats that is of.
         uncalibrated_mape: `mape` of the plain sum.
     """

@@ -108,6 +108,7 @@ class TableTask:
         start_below_c: Wait until the device is no hotter.
         seed: Names the build, so that one that is gone on with meets its own jobs.
         built_unix_s: When the build was begun.
+        notes: What a reader of the table has to know.
     """
 
     space: str
@@ -119,6 +120,7 @@ class TableTask:
     start_below_c: float | None = None
     seed: str
     built_unix_s: float
+    notes: tuple[str, ...] = ()
 
 
 class Costs:

@@ -81,6 +81,10 @@ def verify(old: Table, new: Table) -> Verification:
     )
     residual = _residual(old, new, level)
     reasons, notes = _judge(old, entries, residual)
+    if residual is None and new.networks:
+        notes.append("the table lacks blocks of all whole networks that were measured")
+    elif residual is None:
+        notes.append("no whole network was measured: the sums were not checked")
     if old.transfer is not None:
         notes.append(
             f"its blocks come from {old.transfer.file}, none was measured: whole networks are "
@@ -133,7 +137,8 @@ def _residual(old: Table, new: Table, level: float) -> Residual | None:
 def _judge(
     old: Table, entries: tuple[EntryCheck, ...], residual: Residual | None
 ) -> tuple[list[str], list[str]]:
-    reasons, notes = [], []
+    reasons: list[str] = []
+    notes: list[str] = []
     agreeing = sum(one.agrees for one in entries)
     if entries and agreeing < _AGREEING_SHARE * len(entries):
         reasons.append(
@@ -141,7 +146,6 @@ def _judge(
             f"{_AGREEING_SHARE:.0%}"
         )
     if residual is None:
-        notes.append("no whole network was measured: the sums were not checked")
         return reasons, notes
     allowed = max(
         _MAPE_FLOOR,

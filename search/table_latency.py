@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from boardfront.search.evaluation import NO_DEVICE, EvaluationFailure, Latency
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from boardfront.latency_models.blocks import BlockKey, Decomposition
     from boardfront.latency_models.predictors import LatencyModel
@@ -38,6 +38,8 @@ class TableLatency:
         space: Of the architectures.
         model: Predicts their times, fitted.
         blocks: Those that the table has times of.
+        interpolates: Asked whether the model can tell one that the table has not; None: it can
+            tell none.
         level: Widens the intervals: all times shift with it alike.
     """
 
@@ -47,8 +49,10 @@ class TableLatency:
         model: LatencyModel,
         blocks: Collection[BlockKey],
         *,
+        interpolates: Callable[[BlockKey], bool] | None = None,
         level: Level | None = None,
     ) -> None:
+        self._interpolates = interpolates or (lambda _: False)
         self._level = level or Level()
         self._space = space
         self._model = model
@@ -97,7 +101,13 @@ class TableLatency:
         """Return why a network cannot be predicted, or None."""
         if self._blocks.issuperset(network.blocks):
             return None
-        lacking = [block for block in network.counts if block not in self._blocks]
+        lacking = [
+            block
+            for block in network.counts
+            if block not in self._blocks and not self._interpolates(block)
+        ]
+        if not lacking:
+            return None
         return EvaluationFailure(
             message=f"the table has no block {lacking[0].text!r} ({len(lacking)} of the network's "
             f"{len(network.counts)} blocks are not in it)"

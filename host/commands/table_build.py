@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from boardfront.host import text
-from boardfront.host.commands.table_where import Where, connected, task_of
+from boardfront.host.commands.table_where import Where, connected, said_options, task_of
 from boardfront.latency_models.table import EntryOrigin, Table
 from boardfront.protos.errors import WrongInputError
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from boardfront.host.progress import RunProgress
     from boardfront.latency_models.table_build import Step, TableBuilder
     from boardfront.latency_models.table_rule import BuildRule, TableTask
-    from boardfront.protos.records import Task
+    from boardfront.protos.records import DeviceDescription, Task
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,7 +60,6 @@ def run(arguments: BuildArguments) -> int:
     space = TableSpace(arguments.space, arguments.settings)
     before = _before(arguments, space)
     plan = plan_of(arguments, space, before)
-    seed = secrets.token_hex(8) if before is None else before.seed
     progress = _progress()
     if before is not None:
         known = sum(entry.origin is EntryOrigin.MEASURED for entry in before.entries)
@@ -69,12 +68,14 @@ def run(arguments: BuildArguments) -> int:
         what = f"table {arguments.output.name}"
         with (
             NewsFile(arguments.output, budget_s=arguments.rule.budget_s) as news,
-            connected(arguments.where, what, progress.say, seed=seed) as (measurer, description),
+            connected(arguments.where, what, progress.say, seed=before.seed if before else "") as (
+                measurer,
+                description,
+            ),
         ):
-            if before is not None:
-                for change in before.check_target(description, force=arguments.force):
-                    progress.say(f"note: forced: {change}")
-            asked = asked_of(arguments, space, before, seed)
+            asked = asked_of(arguments, space, before, description)
+            for note in asked.notes:
+                progress.say(f"note: {note}")
             builder = TableBuilder(plan, space, measurer, asked, arguments.rule)
             _measure(builder, arguments, progress, news)
     except KeyboardInterrupt:
@@ -162,23 +163,54 @@ def check_same(table: Table, arguments: BuildArguments, task: Task) -> None:
             )
 
 
+def _begin_anew(
+    arguments: BuildArguments, before: Table | None, description: DeviceDescription
+) -> tuple[str, ...]:
+    """Return why nothing of a table can be gone on with, for its successor's notes; else nothing.
+
+    Raises:
+        WrongInputError: The device is not what it was, and nothing is forced.
+    """
+    changes = before.changes(description) if before is not None else ()
+    if changes and not arguments.force:
+        raise WrongInputError(
+            f"{arguments.output}: expected the target that the table was measured on, got "
+            f"another: {'; '.join(changes)}: choose another -o, or measure all of it anew by "
+            "--force"
+        )
+    return tuple(f"measured anew, as the target had changed: {one}" for one in changes)
+
+
 def asked_of(
-    arguments: BuildArguments, space: TableSpace, before: Table | None, seed: str
+    arguments: BuildArguments,
+    space: TableSpace,
+    before: Table | None,
+    description: DeviceDescription,
 ) -> TableTask:
-    """Return what a table is of."""
+    """Return what a table is of.
+
+    One that is gone on with is of what it was, also where no option says so now or the device's
+    default cores have changed.
+
+    Raises:
+        WrongInputError: The device is not what it was, and nothing is forced.
+    """
     from boardfront.latency_models.table_rule import TableTask
+
+    why_anew = _begin_anew(arguments, before, description)
+    kept = None if why_anew else before
 
     return TableTask(
         space=arguments.space,
         space_settings=arguments.settings,
         task=task_of(arguments.task, arguments.batch, space),
         backend=arguments.where.backend,
-        options=arguments.where.options,
-        # As it began, also where the device's default has changed meanwhile.
+        options={**said_options(before, description), **arguments.where.options},
         cpus=arguments.where.cpus or (before.target.cpus if before is not None else ""),
         start_below_c=arguments.where.start_below_c,
-        seed=seed,
-        built_unix_s=time.time() if before is None else before.built_unix_s,
+        seed=secrets.token_hex(8) if kept is None else kept.seed,
+        built_unix_s=time.time() if kept is None else kept.built_unix_s,
+        notes=why_anew,
     )
 
 

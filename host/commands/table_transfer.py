@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import secrets
 import sys
 import time
 from dataclasses import dataclass, replace
@@ -71,13 +70,12 @@ def run(arguments: TransferArguments) -> int:
         progress.say(f"note: {line}")
     try:
         what = f"table {arguments.output.name}"
-        seed = job.seed
+        seed = job.before.seed if job.before else ""
         with connected(job.asked.where, what, progress.say, seed=seed) as (measurer, description):
             _check_device(description, job.asked.where.backend, job.task)
-            if job.before is not None:
-                for change in job.before.check_target(description, force=arguments.force):
-                    progress.say(f"note: forced: {change}")
-            asked = asked_of(job.asked, job.space, job.before, seed)
+            asked = asked_of(job.asked, job.space, job.before, description)
+            for note in asked.notes:
+                progress.say(f"note: {note}")
             builder = TableBuilder(job.plan, job.space, measurer, asked, arguments.rule)
             _measure(builder, job, progress)
     except KeyboardInterrupt:
@@ -97,7 +95,6 @@ class _Job:
     Args:
         asked: The same as a build that measures no blocks.
         task: What is timed.
-        seed: Of the jobs' names.
         source: The other board's table.
         space: Of both.
         kinds: Its blocks, where they can be listed.
@@ -108,7 +105,6 @@ class _Job:
 
     asked: BuildArguments
     task: Task
-    seed: str
     source: Source
     space: TableSpace
     kinds: Sequence[BlockKey]
@@ -139,7 +135,6 @@ def _prepared(arguments: TransferArguments) -> _Job:
     return _Job(
         asked=asked,
         task=task,
-        seed=secrets.token_hex(8) if before is None else before.seed,
         source=source,
         space=space,
         kinds=tuple(space.blocks.block_kinds() or ()),

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from boardfront.host import text
-from boardfront.host.commands.table_where import Where, connected, task_of
+from boardfront.host.commands.table_where import Where, connected, said_options, task_of
 from boardfront.latency_models.table import EntryOrigin, Table
 from boardfront.protos.errors import BoardfrontError, WrongInputError
 
@@ -51,7 +51,9 @@ def run(arguments: VerifyArguments) -> int:
     """Measure some of a table again; return 0 if it holds, 1 if it does not."""
     from boardfront.host.chain_writer import TableSpace
     from boardfront.host.progress import make_progress
+    from boardfront.host.table_features import interpolation_of
     from boardfront.latency_models.table_build import TableBuilder
+    from boardfront.latency_models.table_interpolation import with_blocks
     from boardfront.latency_models.table_verify import verify
 
     old = Table.load(arguments.file)
@@ -86,7 +88,8 @@ def run(arguments: VerifyArguments) -> int:
             f"{arguments.file}: expected blocks and networks to be measured again, got none: "
             f"{'; '.join(builder.failures.values()) or 'nothing was asked for'}"
         )
-    found = verify(old, new)
+    networks = [one.decomposition for one in new.networks]
+    found = verify(with_blocks(old, networks, interpolation_of(old)), new)
     if arguments.as_json:
         sys.stdout.write(json.dumps(_to_json(found, marks), indent=2) + "\n")
     else:
@@ -122,17 +125,12 @@ def _plan(arguments: VerifyArguments, old: Table, space: TableSpace) -> Plan:
 def _asked(arguments: VerifyArguments, old: Table, description: DeviceDescription) -> TableTask:
     from boardfront.latency_models.table_rule import TableTask
 
-    info = description.backend(old.target.backend)
-    defaults = {option.name: option.default for option in info.options} if info else {}
-    # A default may be what nobody could ask for, such as nothing.
-    chosen = {n: v for n, v in old.target.options.items() if v != defaults.get(n)}
-
     return TableTask(
         space=old.space,
         space_settings=old.space_settings,
         task=old.task,
         backend=old.target.backend,
-        options=chosen,
+        options=said_options(old, description),
         cpus=old.target.cpus,
         start_below_c=arguments.where.start_below_c,
         seed=secrets.token_hex(8),

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from boardfront.host.chain_writer import TableSpace
     from boardfront.latency_models.base import Measurer
+    from boardfront.latency_models.table import Table
     from boardfront.protos.records import DeviceDescription
 
 _UNITS_S = {"s": 1.0, "m": 60.0, "h": 3600.0}
@@ -33,6 +34,16 @@ class Where:
     store: str | Path
     fleet: Path | None = None
     priority: int = 0
+
+
+def said_options(table: Table | None, description: DeviceDescription) -> dict[str, str]:
+    """Return the backend options that a table was measured with and that are no defaults."""
+    if table is None:
+        return {}
+    info = description.backend(table.target.backend)
+    defaults = {option.name: option.default for option in info.options} if info else {}
+    # A default may be what nobody could ask for, such as nothing.
+    return {n: v for n, v in table.target.options.items() if v != defaults.get(n)}
 
 
 @contextlib.contextmanager

@@ -57,20 +57,26 @@ class HostCompiler:
             CompileFailedError: If TVM cannot compile it, crashed, or took too long.
             WrongInputError: If this host cannot compile for the device.
         """
-        target = _target(options, description)
-        settings = {
-            "threads": options.get("threads", "1"),
-            "batch": str(request.task.batch),
-            "shapes": json.dumps({n: list(s) for n, s in sorted(request.input_shapes.items())}),
-            "opt-level": options.get("opt_level", "3"),
-        }
-        file = self._folder / f"{_name(request.model, target, settings)}.library"
+        target, settings = _target(options, description), _settings(request, options)
+        file = self._file(request, target, settings)
         if file.is_file():
             # Its age counts from its last use.
             file.touch()
         else:
             self._make(request, file, target, settings)
         return file.read_bytes()
+
+    def is_kept(
+        self, request: TimeRequest, options: Mapping[str, str], description: DeviceDescription
+    ) -> bool:
+        """Return whether a request's network was compiled for a device, see `library`."""
+        target = _target(options, description)
+        return self._file(request, target, _settings(request, options)).is_file()
+
+    def _file(
+        self, request: TimeRequest, target: Mapping[str, object], settings: Mapping[str, str]
+    ) -> Path:
+        return self._folder / f"{_name(request.model, target, settings)}.library"
 
     def _make(
         self,
@@ -111,6 +117,15 @@ def _target(options: Mapping[str, str], description: DeviceDescription) -> dict[
             'e.g. {"kind": "llvm", "mtriple": "aarch64-linux-gnu", "mcpu": "cortex-a76"}'
         )
     return target
+
+
+def _settings(request: TimeRequest, options: Mapping[str, str]) -> dict[str, str]:
+    return {
+        "threads": options.get("threads", "1"),
+        "batch": str(request.task.batch),
+        "shapes": json.dumps({n: list(s) for n, s in sorted(request.input_shapes.items())}),
+        "opt-level": options.get("opt_level", "3"),
+    }
 
 
 def _name(model: bytes, target: Mapping[str, object], settings: Mapping[str, str]) -> str:

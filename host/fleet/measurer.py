@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, overload
 
 from boardfront.host.fleet.client import (
     AgentClient,
@@ -112,15 +112,19 @@ class DeviceMeasurer:
     def recall(self, requests: Sequence[TimeRequest]) -> tuple[Measurement, ...] | None:
         """Return the stored answers of the job that these requests make, None if one is missing.
 
-        None as well where a network would have to be compiled to know its job.
+        None as well where a network would have to be compiled to know its job: what was measured
+        was compiled, and is kept.
         """
         description = self._describe()
         asked = _asked(requests, description)
         beside = ask_reference(asked[0].request, description)
         items = (*asked, *((beside,) if beside else ()))
-        if any(is_compiled_here(one.key.backend, dict(one.key.options)) for one in items):
+        made = tuple(self._made(one, description, anew=False) for one in items)
+        known = tuple(one for one in made if one is not None)
+        if len(known) < len(items):
             return None
-        return self._kept(make_job(asked, beside), asked, description)
+        asked = known[: len(asked)]
+        return self._kept(make_job(asked, known[-1] if beside else None), asked, description)
 
     def measure_groups(
         self, groups: Iterable[Sequence[TimeRequest]]
@@ -166,11 +170,23 @@ class DeviceMeasurer:
         self._note(asked, kept, description)
         return kept
 
-    def _made(self, asked: Asked, description: records.DeviceDescription) -> Asked:
-        """Compile a network here, where its target asks for that."""
+    @overload
+    def _made(self, asked: Asked, description: records.DeviceDescription) -> Asked: ...
+
+    @overload
+    def _made(
+        self, asked: Asked, description: records.DeviceDescription, *, anew: bool
+    ) -> Asked | None: ...
+
+    def _made(
+        self, asked: Asked, description: records.DeviceDescription, *, anew: bool = True
+    ) -> Asked | None:
+        """Compile a network here, where its target asks for that; or None instead of anew."""
         options = dict(asked.key.options)
         if not is_compiled_here(asked.key.backend, options):
             return asked
+        if not anew and not self._compiler.is_kept(asked.request, options, description):
+            return None
         library = self._compiler.library(asked.request, options, description)
         return replace(
             asked,

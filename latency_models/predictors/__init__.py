@@ -13,6 +13,7 @@ from boardfront.latency_models.predictors.base import (
 from boardfront.latency_models.predictors.choose import (
     Candidate,
     Choice,
+    Parting,
     Score,
     choose,
     usual_candidates,
@@ -35,6 +36,7 @@ __all__ = [
     "Learner",
     "NetworkFeatures",
     "NotFittedError",
+    "Parting",
     "Prediction",
     "ResidualModel",
     "RidgeModel",

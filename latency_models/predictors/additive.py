@@ -119,8 +119,9 @@ class AdditiveModel:
 
     Args:
         times: The blocks' times.
-        interpolate: Asked for blocks that `times` lacks; answers times with 95 % intervals. Their
-            errors count as independent of each other. None: such a block is an error.
+        interpolate: Asked for blocks that `times` lacks; answers times with 95 % intervals. The
+            errors of one network's such blocks count as going together, as all are told from the
+            same others. None: such a block is an error.
     """
 
     def __init__(
@@ -257,10 +258,10 @@ class AdditiveModel:
     def _interpolated(
         self, networks: int, unknown: Mapping[int, Mapping[BlockKey, int]]
     ) -> tuple[FloatArray, FloatArray]:
-        extra_s, variance = np.zeros(networks), np.zeros(networks)
+        extra_s, deviation = np.zeros(networks), np.zeros(networks)
         blocks = sorted(_distinct(unknown.values()))
         if not blocks:
-            return extra_s, variance
+            return extra_s, deviation
         if self._interpolate is None:
             raise UnknownBlockError(blocks)
         answer = self._interpolate(blocks)
@@ -269,8 +270,8 @@ class AdditiveModel:
         for row, others in unknown.items():
             for block, number in others.items():
                 extra_s[row] += number * answer.median_s[place[block]]
-                variance[row] += (number * spread[place[block]]) ** 2
-        return extra_s, variance
+                deviation[row] += number * spread[place[block]]
+        return extra_s, deviation**2
 
 
 def _calibrate(

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from boardfront.protos.errors import BoardfrontError, WrongInputError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from boardfront.latency_models.blocks import BlockKey, Decomposition
 
@@ -230,6 +230,31 @@ class BlockFeatures:
             UnknownBlockError: A network has a block without features.
         """
         return np.asarray(self._index.counts(decompositions) @ self._values, dtype=np.float64)
+
+
+class CountedFeatures:
+    """Features of networks as sums of features of their blocks, asked for block by block.
+
+    Args:
+        of: Features of any block of the space.
+        names: One a feature.
+    """
+
+    def __init__(self, of: Callable[[BlockKey], Sequence[float]], names: Sequence[str]) -> None:
+        self._of = of
+        self._names = tuple(names)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """One name a feature."""
+        return self._names
+
+    def sums(self, decompositions: Sequence[Decomposition]) -> FloatArray:
+        """Return the networks' features, shape (networks, features)."""
+        index = BlockIndex.of(decompositions)
+        values = np.array([self._of(block) for block in index.blocks], float)
+        found = index.counts(decompositions) @ values.reshape(-1, len(self._names))
+        return np.asarray(found, dtype=np.float64)
 
 
 def check_times(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -97,6 +97,24 @@ class Choice:
         return (head, *rows, f"chosen: {self.name} ({why}; rule: {rule})")
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Parting:
+    """Which networks are left out in turn.
+
+    Args:
+        folds: At least 2; no more than networks that are left out are used.
+        repeats: How often the networks are parted anew, at least 1.
+        seed: Of the parting.
+        judged: Indexes of the networks that are left out, where the others were seen by what the
+            candidates are made from: those are learned from only. None: all.
+    """
+
+    folds: int = 5
+    repeats: int = 3
+    seed: int = 0
+    judged: tuple[int, ...] | None = None
+
+
 def usual_candidates(
     times: BlockTimes | None,
     features: NetworkFeatures | None,
@@ -134,10 +152,7 @@ def choose(
     candidates: Sequence[Candidate],
     decompositions: Sequence[Decomposition],
     times_s: npt.ArrayLike,
-    *,
-    folds: int = 5,
-    repeats: int = 3,
-    seed: int = 0,
+    parting: Parting | None = None,
 ) -> Choice:
     """Return the simplest candidate whose error is within one standard error of the least.
 
@@ -152,37 +167,37 @@ def choose(
         candidates: The simplest first.
         decompositions: Measured networks, drawn as those that shall be predicted.
         times_s: Shape (networks,), seconds, above 0.
-        folds: At least 2; no more than networks are used.
-        repeats: How often the networks are parted anew, at least 1.
-        seed: Of the parting.
+        parting: Which networks are left out, and how often; None: as `Parting` says.
 
     Raises:
         WrongInputError: No candidate could be fitted, or what was given does not fit.
     """
-    if not candidates or folds < 2 or repeats < 1:
+    parting = parting or Parting()
+    if not candidates or parting.folds < 2 or parting.repeats < 1:
         raise WrongInputError(
-            f"expected candidates, at least 2 folds and 1 repeat, got {len(candidates)}, {folds} "
-            f"and {repeats}: correct them"
+            f"expected candidates, at least 2 folds and 1 repeat, got {len(candidates)}, "
+            f"{parting.folds} and {parting.repeats}: correct them"
         )
     times, _ = check_times(
         len(decompositions), times_s, None, at_least=_MIN_NETWORKS, name="the choice of a model"
     )
-    folds = min(folds, len(times))
-    scores = tuple(
-        _score(candidate, decompositions, times, folds=folds, repeats=repeats, seed=seed)
-        for candidate in candidates
+    judged = tuple(range(len(times))) if parting.judged is None else parting.judged
+    check_times(
+        len(judged), times[list(judged)], None, at_least=_MIN_NETWORKS, name="judging the models"
     )
+    parting = replace(parting, judged=judged, folds=min(parting.folds, len(judged)))
+    scores = tuple(_score(candidate, decompositions, times, parting) for candidate in candidates)
     best, chosen = _one_standard_error(scores)
-    model = CalibratedModel(candidates[chosen].make, seed=seed)
+    model = CalibratedModel(candidates[chosen].make, seed=parting.seed, judged=judged)
     model.fit(decompositions, times)
     return Choice(
         model=model,
         name=candidates[chosen].name,
         best=candidates[best].name,
         scores=scores,
-        networks=len(times),
-        folds=folds,
-        repeats=repeats,
+        networks=len(judged),
+        folds=parting.folds,
+        repeats=parting.repeats,
     )
 
 
@@ -190,22 +205,21 @@ def _score(
     candidate: Candidate,
     decompositions: Sequence[Decomposition],
     times: FloatArray,
-    *,
-    folds: int,
-    repeats: int,
-    seed: int,
+    parting: Parting,
 ) -> Score:
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(parting.seed)
     errors = np.zeros(len(times))
     try:
-        for _ in range(repeats):
-            for rest, part in split(len(times), folds, rng):
+        for _ in range(parting.repeats):
+            for rest, part in split(len(times), parting.folds, rng, parting.judged):
                 model = candidate.make()
                 model.fit([decompositions[i] for i in rest], times[rest])
                 found = model.predict([decompositions[i] for i in part]).median_s
-                errors[part] += np.abs(found / times[part] - 1) / repeats
+                errors[part] += np.abs(found / times[part] - 1) / parting.repeats
     except WrongInputError as problem:
         return Score(name=candidate.name, mape=None, standard_error=None, failure=str(problem))
+    if parting.judged is not None:
+        errors = errors[np.array(parting.judged)]
     return Score(
         name=candidate.name,
         mape=float(errors.mean()),

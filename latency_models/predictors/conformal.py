@@ -46,12 +46,21 @@ class CalibratedModel:
         make: Makes the model, each time a new one.
         folds: At most so many; as many as there are networks leaves one out each time.
         seed: Of the folds.
+        judged: Indexes of the networks to fit on that may be left out and scored; the others are
+            learned from each time. None: all of them.
     """
 
-    def __init__(self, make: Callable[[], LatencyModel], folds: int = 10, seed: int = 0) -> None:
+    def __init__(
+        self,
+        make: Callable[[], LatencyModel],
+        folds: int = 10,
+        seed: int = 0,
+        judged: Sequence[int] | None = None,
+    ) -> None:
         self._make = make
         self._folds = folds
         self._seed = seed
+        self._judged = judged
         self._model = make()
         self._factor: float | None = None
 
@@ -84,8 +93,8 @@ class CalibratedModel:
         )
         self._factor = None
         rng = np.random.default_rng(self._seed)
-        scores = np.empty(len(times))
-        for rest, part in split(len(times), self._folds, rng):
+        scores = np.full(len(times), np.nan)
+        for rest, part in split(len(times), self._folds, rng, self._judged):
             model = self._make()
             model.fit(
                 [decompositions[i] for i in rest],
@@ -96,7 +105,7 @@ class CalibratedModel:
             scores[part] = np.abs(times[part] - found.median_s) / _half_s(found)
         self._model = self._make()
         self._model.fit(decompositions, times, None if weights is None else given)
-        self._factor = conformal_quantile(scores)
+        self._factor = conformal_quantile(scores[~np.isnan(scores)])
 
     def predict(self, decompositions: Sequence[Decomposition]) -> Prediction:
         """Return the times of networks."""
@@ -151,12 +160,19 @@ class FrozenModel:
 
 
 def split(
-    networks: int, folds: int, rng: np.random.Generator
+    networks: int, folds: int, rng: np.random.Generator, judged: Sequence[int] | None = None
 ) -> Iterator[tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]]:
-    """Yield for each fold the others' indexes and its own, in a random order."""
-    order = rng.permutation(networks)
-    for part in np.array_split(order, min(folds, networks)):
-        yield np.setdiff1d(order, part), np.sort(part)
+    """Yield for each fold the others' indexes and its own, in a random order.
+
+    Args:
+        networks: How many there are.
+        folds: At most so many.
+        rng: Parts them.
+        judged: Indexes that are in a fold, each in one; the others never are. None: all.
+    """
+    order = rng.permutation(np.arange(networks) if judged is None else np.array(judged, np.intp))
+    for part in np.array_split(order, min(folds, len(order))):
+        yield np.setdiff1d(np.arange(networks), part), np.sort(part)
 
 
 def _half_s(found: Prediction) -> FloatArray:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from tests.latency_models import table_samples
 
-from boardfront.host.table_features import features_of
+from boardfront.host.table_features import features_of, interpolation_of
 from boardfront.latency_models.table import EntryOrigin
 from boardfront.search.spaces import catalog
 
@@ -59,3 +59,12 @@ def test_of_many_blocks_something_is_learned_though_all_were_measured() -> None:
 def test_of_a_space_that_is_not_here_nobody_knows_the_sizes() -> None:
     table = _table(EntryOrigin.INTERPOLATED)
     assert features_of(replace(table, space="elsewhere")) is None
+
+
+def test_blocks_are_told_from_others_where_some_of_the_table_are() -> None:
+    assert interpolation_of(_table(EntryOrigin.MEASURED)) is None
+    told = interpolation_of(_table(EntryOrigin.INTERPOLATED))
+    assert told is not None
+    other = catalog.load("spos", {**SETTINGS, "stages": [[24, 2]]})
+    kinds = other.block_kinds()  # type: ignore[attr-defined]
+    assert any(told.covers(kind) for kind in kinds)

@@ -182,7 +182,7 @@ def test_a_table_that_covers_nothing_is_refused_and_a_hole_is_told(file: Path) -
 
 
 def test_what_takes_long_is_told(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(table_part, "predictor_of", lambda table, _features: predictor_of(table))
+    monkeypatch.setattr(table_part, "predictor_of", lambda table, *_: predictor_of(table))
     experiment = _load(file)
     space = catalog.load(experiment.space.name, experiment.space.settings)
     told: list[str] = []

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from tests.latency_models.table_samples import table
 
+from boardfront.latency_models.table import EntryOrigin
 from boardfront.latency_models.table_diff import diff
 from boardfront.latency_models.table_verify import verify
 
@@ -25,6 +26,44 @@ def _changed(made: Table, index: int, factor: float) -> Table:
         high_s=entry.high_s * factor,
     )
     return replace(made, entries=tuple(entries))
+
+
+def _at_level(factor: float, *, base: float, blocks: float) -> Table:
+    """Return the same board's table at another level.
+
+    Args:
+        factor: On all times.
+        base: How far to either side the base's interval reaches, relative.
+        blocks: The same of each block.
+    """
+    made = table(factor=factor)
+    entries = tuple(
+        replace(entry, low_s=entry.time_s * (1 - blocks), high_s=entry.time_s * (1 + blocks))
+        for entry in made.entries
+    )
+    return replace(
+        made,
+        base_low_s=made.base_s * (1 - base),
+        base_high_s=made.base_s * (1 + base),
+        entries=entries,
+    )
+
+
+def _imported(factor: float) -> Table:
+    made = table()
+    entries = tuple(
+        replace(
+            entry,
+            time_s=entry.time_s * factor,
+            low_s=entry.time_s * factor,
+            high_s=entry.time_s * factor,
+            origin=EntryOrigin.IMPORTED,
+        )
+        for entry in made.entries
+    )
+    return replace(
+        made, base="", base_s=1.0, base_low_s=1.0, base_high_s=1.0, entries=entries, networks=()
+    )
 
 
 def test_equal_tables_do_not_differ() -> None:
@@ -45,11 +84,59 @@ def test_the_most_different_block_comes_first() -> None:
     assert found.only_a == (other.entries[-1].block.text,)
 
 
+def test_a_level_that_may_well_be_the_same_sets_no_block_apart() -> None:
+    # The base is known to 5 %, so a level that moved by 3 % says nothing.
+    found = diff(_at_level(1.0, base=0.05, blocks=0.01), _at_level(1.03, base=0.05, blocks=0.01))
+    assert (found.apart, found.judged) == (0, len(found.blocks))
+    assert found.base is not None
+    assert found.base.encoding == table().base
+    assert found.base.ratio == pytest.approx(1.03)
+    # 5 % of each, in quadrature; to first order.
+    assert found.base.low == pytest.approx(1.03 * (1 - 0.05 * 2**0.5), rel=0.005)
+    assert found.base.high == pytest.approx(1.03 * (1 + 0.05 * 2**0.5), rel=0.005)
+
+
+def test_a_level_that_is_known_closely_sets_all_blocks_apart() -> None:
+    found = diff(_at_level(1.0, base=0.001, blocks=0.01), _at_level(1.03, base=0.001, blocks=0.01))
+    assert found.apart == len(found.blocks)
+
+
+def test_a_block_s_interval_and_the_level_s_are_independent() -> None:
+    # Both ends: 3 % and 4 % together are 5 %, so 0.95 x 1.09 is under 1.05, 0.95 x 1.12 over it.
+    first = _at_level(1.0, base=0.03, blocks=0.04)
+    near = diff(first, _at_level(1.09, base=0.03, blocks=0.04))
+    far = diff(first, _at_level(1.12, base=0.03, blocks=0.04))
+    assert (near.apart, far.apart) == (0, len(far.blocks))
+
+
+def test_tables_of_different_bases_have_no_level_to_compare() -> None:
+    found = diff(table(), replace(table(), base="bbbb"))
+    assert found.base is None
+    assert found.differences == ("base: aaaa and bbbb",)
+
+
+def test_no_verdict_on_what_has_no_interval() -> None:
+    found = diff(_imported(1.0), _imported(1.001))
+    assert {one.apart for one in found.blocks} == {None}
+    assert (found.apart, found.judged, found.base) == (0, 0, None)
+    assert found.ratio == pytest.approx(1.001)
+    # A measured table beside it does not help.
+    beside = diff(table(), _imported(2.0))
+    assert beside.judged == 0
+    assert "measurement protocol: 2 and not known" in beside.differences
+
+
 def test_what_the_tables_are_of_is_compared() -> None:
     made = table()
-    other = replace(made, target=replace(made.target, fingerprint="0" * 16, cpus="4-7"))
+    options = {"noise": "0.002", "fault": "none"}
+    other = replace(
+        made,
+        target=replace(made.target, fingerprint="0" * 16, cpus="4-7", options=options),
+    )
     assert diff(made, other).differences == (
         f"fingerprint: {'f' * 16} and {'0' * 16}",
+        "option fault: - and none",
+        "option noise: 0.001 and 0.002",
         "cpus: 0-1 and 4-7",
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pyarrow.parquet as pq
@@ -13,7 +14,13 @@ from tests.latency_models.table_samples import table
 
 from boardfront.latency_models.blocks import BlockKey
 from boardfront.latency_models.table import EntryOrigin, Table
-from boardfront.latency_models.table_exchange import COLUMNS, export_table, import_any, rows
+from boardfront.latency_models.table_exchange import (
+    COLUMNS,
+    about,
+    export_table,
+    import_any,
+    rows,
+)
 from boardfront.protos.errors import WrongInputError
 
 if TYPE_CHECKING:
@@ -41,13 +48,47 @@ def test_csv_has_units_in_its_header_and_all_digits(tmp_path: Path) -> None:
     path = tmp_path / "toy.csv"
     export_table(made, path)
     with path.open(newline="") as file:
-        lines = list(csv.DictReader(file))
+        lines = list(csv.DictReader(line for line in file if not line.startswith("#")))
     assert list(lines[0]) == [name for name, _ in COLUMNS]
     assert {"time_s", "low_s", "high_s", "resolution_pixels"} <= set(lines[0])
     call, *blocks = lines
     assert (call["block"], float(call["time_s"])) == ("call", made.fixed_s)
     assert [BlockKey.parse(line["block"]) for line in blocks] == [e.block for e in made.entries]
     assert [float(line["time_s"]) for line in blocks] == [e.time_s for e in made.entries]
+
+
+def test_csv_says_what_it_is_of(tmp_path: Path) -> None:
+    made = replace(table(), notes=("two\nlines, # and a mark",))
+    path = tmp_path / "toy.csv"
+    export_table(made, path)
+    lines = path.read_text().splitlines()
+    said = dict(line[2:].split(": ", 1) for line in lines if line.startswith("# "))
+    assert lines[len(said)].startswith("block,")
+    assert said["format"] == "boardfront-latency-table 1"
+    assert said["space"] == "toy"
+    assert json.loads(said["space_settings"]) == made.space_settings
+    assert (said["task"], said["batch"], said["resolution_pixels"]) == ("inference", "1", "32")
+    assert said["target"] == "board, fake 1 cpus 0-1 (noise=0.001)"
+    assert said["fingerprint"] == "f" * 16
+    assert said["built"] == "2023-11-14T22:13:20+00:00"
+    assert (said["protocol"], said["unit"], said["origin"]) == ("2", "s", "programmed")
+    assert (said["base"], float(said["base_s"])) == (made.base, made.base_s)
+    assert json.loads(said["base_interval_s"]) == [made.base_low_s, made.base_high_s]
+    assert made.residual is not None
+    assert json.loads(said["residual"])["mape"] == made.residual.mape
+    assert json.loads(said["notes"]) == list(made.notes)
+
+
+def test_csv_is_read_by_pandas(tmp_path: Path) -> None:
+    pandas = pytest.importorskip("pandas")
+    made = table()
+    path = tmp_path / "toy.csv"
+    export_table(made, path)
+    frame = pandas.read_csv(path, comment="#")
+    assert list(frame.columns) == [name for name, _ in COLUMNS]
+    assert frame["time_s"].tolist() == pytest.approx(
+        [made.fixed_s, *(entry.time_s for entry in made.entries)], rel=1e-12
+    )
 
 
 @pytest.mark.parametrize("ending", ["json", "yaml", "yml"])
@@ -75,7 +116,7 @@ def test_an_export_replaces_nothing_by_itself(tmp_path: Path) -> None:
         export_table(table(), path)
     assert path.read_text() == "mine"
     export_table(table(), path, overwrite=True)
-    assert path.read_text().startswith("block,")
+    assert path.read_text().startswith("# format: boardfront-latency-table")
     for name in ("toy.xlsx", "toy"):
         with pytest.raises(WrongInputError, match=r"ends in \.csv"):
             export_table(table(), tmp_path / name)
@@ -102,6 +143,33 @@ def test_once_for_all_s_milliseconds_become_seconds(tmp_path: Path) -> None:
     # It is a table like others.
     made.save(tmp_path / "pixel.json")
     assert Table.load(tmp_path / "pixel.json") == made
+
+
+def test_what_a_published_table_does_not_tell_is_left_out(tmp_path: Path) -> None:
+    source = tmp_path / "mobile_trim.yaml"
+    source.write_text(OFA)
+    made = import_any(source, name="pixel1")
+    call, *blocks = rows(made)
+    assert call["time_s"] is None
+    assert {(row["low_s"], row["high_s"], row["verdict"]) for row in blocks} == {(None,) * 3}
+    assert [row["time_s"] for row in blocks] == [entry.time_s for entry in made.entries]
+    said = dict(about(made))
+    assert said["target"] == "pixel1, else not known"
+    assert {said[name] for name in ("fingerprint", "protocol", "base", "base_s")} == {"not known"}
+    assert said["built"].startswith("file of 20")
+    assert said["origin"] == "imported"
+    for name in ("pixel.csv", "pixel.parquet"):
+        export_table(made, tmp_path / name)
+    assert pq.read_table(tmp_path / "pixel.parquet").to_pylist() == rows(made)
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_only_what_holds_a_whole_table_is_imported(tmp_path: Path, ending: str) -> None:
+    path = tmp_path / f"toy.{ending}"
+    export_table(table(), path)
+    with pytest.raises(WrongInputError, match=r"expected \.json, \.yaml or \.yml") as caught:
+        import_any(path, name="")
+    assert "only these can be imported; export the table as .json" in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -13,10 +13,16 @@ from tests.latency_models.predictors.networks import (
     noisy,
     sums_s,
 )
+from typing_extensions import override
 
 from boardfront.latency_models.predictors.additive import AdditiveModel
 from boardfront.latency_models.predictors.base import LatencyModel, NotFittedError, Prediction
-from boardfront.latency_models.predictors.choose import Candidate, choose, usual_candidates
+from boardfront.latency_models.predictors.choose import (
+    Candidate,
+    Parting,
+    choose,
+    usual_candidates,
+)
 from boardfront.latency_models.predictors.conformal import CalibratedModel, split
 from boardfront.latency_models.predictors.residual import Learner, ResidualModel
 from boardfront.latency_models.predictors.ridge import RidgeModel
@@ -91,7 +97,7 @@ def test_the_simpler_of_two_as_good_is_taken() -> None:
         make=lambda: ResidualModel(AdditiveModel(block_times()), features(), Learner.RIDGE),
     )
     for order in ([ADDITIVE, complex_one, RIDGE], [complex_one, ADDITIVE, RIDGE]):
-        found = choose(order, known, times, repeats=1)
+        found = choose(order, known, times, Parting(repeats=1))
         assert found.name == order[0].name
         scores = {score.name: score for score in found.scores}
         best, chosen = scores[found.best], scores[found.name]
@@ -107,7 +113,7 @@ def test_the_choice_can_be_printed() -> None:
     too_few = Candidate(
         name="residual", make=lambda: ResidualModel(AdditiveModel(block_times()), features())
     )
-    found = choose([ADDITIVE, too_few], known, sums_s(known), folds=2, repeats=1)
+    found = choose([ADDITIVE, too_few], known, sums_s(known), Parting(folds=2, repeats=1))
     assert found.lines[0] == ("mean error on networks left out (6 networks, 2 folds, 1 times):")
     assert found.lines[1].startswith("  additive: 0.")
     assert found.lines[2].startswith("  residual: left out (expected at least 5 measured networks")
@@ -120,10 +126,10 @@ def test_the_same_seed_gives_the_same_choice() -> None:
     rng = np.random.default_rng(4)
     known = draw(rng, 20)
     times = noisy(rng, sums_s(known), 0.02)
-    first, second = (choose([ADDITIVE, RIDGE], known, times, seed=7) for _ in range(2))
+    first, second = (choose([ADDITIVE, RIDGE], known, times, Parting(seed=7)) for _ in range(2))
     assert first.scores == second.scores
     assert first.model.factor == second.model.factor
-    assert first.scores != choose([ADDITIVE, RIDGE], known, times, seed=8).scores
+    assert first.scores != choose([ADDITIVE, RIDGE], known, times, Parting(seed=8)).scores
 
 
 def test_the_usual_candidates_are_all_tried() -> None:
@@ -133,7 +139,7 @@ def test_the_usual_candidates_are_all_tried() -> None:
     assert [candidate.name for candidate in usual] == [
         candidate.make().name for candidate in usual
     ]
-    found = choose(usual, known, noisy(rng, sums_s(known), 0.02), folds=3, repeats=1)
+    found = choose(usual, known, noisy(rng, sums_s(known), 0.02), Parting(folds=3, repeats=1))
     assert [score.name for score in found.scores] == [
         "additive",
         "ridge on block counts",
@@ -161,7 +167,39 @@ def test_nothing_to_choose_from_is_refused() -> None:
         name="residual", make=lambda: ResidualModel(AdditiveModel(block_times()), features())
     )
     with pytest.raises(WrongInputError, match="got none: residual: expected at least 5"):
-        choose([none_fits], known, times, folds=2)
+        choose([none_fits], known, times, Parting(folds=2))
+
+
+def test_what_was_seen_is_learned_from_and_judges_nothing() -> None:
+    rng = np.random.default_rng(7)
+    known = draw(rng, 40)
+    times = noisy(rng, sums_s(known), 0.05)
+    seen = {network.blocks: time_s for network, time_s in zip(known[:20], times[:20], strict=True)}
+
+    class Recalling(AdditiveModel):
+        """Made from some of the networks: knows their times by heart."""
+
+        @override
+        def predict(self, decompositions: Sequence[Decomposition]) -> Prediction:
+            found = super().predict(decompositions)
+            exact = [seen.get(one.blocks, 0.0) for one in decompositions]
+            median_s = np.where(np.array(exact) > 0, exact, found.median_s)
+            half_s = (found.high_s - found.low_s) / 2
+            return Prediction(median_s=median_s, low_s=median_s - half_s, high_s=median_s + half_s)
+
+    recalling = Candidate(name="recalling", make=lambda: Recalling(block_times()))
+    fresh = tuple(range(20, 40))
+    flattered = choose([recalling], known, times)
+    honest = choose([recalling], known, times, Parting(judged=fresh))
+    (told,), (said,) = flattered.scores, honest.scores
+    assert told.mape is not None
+    assert said.mape is not None
+    assert said.mape > 1.7 * told.mape
+    assert (honest.networks, flattered.networks) == (20, 40)
+    # Its intervals are those of networks that it has not seen either.
+    assert honest.model.factor > flattered.model.factor
+    with pytest.raises(WrongInputError, match="at least 5"):
+        choose([recalling], known, times, Parting(judged=(1, 2, 3)))
 
 
 def test_every_network_is_left_out_once() -> None:
