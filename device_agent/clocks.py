@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from boardfront.device_agent import clock_restore, cores, sysfs
 from boardfront.device_agent.clock_restore import ClocksInUseError
+from boardfront.protos.core_lists import format_cpus
 from boardfront.protos.errors import BoardfrontError, WrongInputError
 
 if TYPE_CHECKING:
@@ -179,7 +180,7 @@ class ClockLock:
                 alike.setdefault(f"at {hz / 1e6:.0f} MHz", []).extend(policy.cpus)
             elif policy.governor == _GOVERNOR:
                 alike.setdefault(f"by governor {_GOVERNOR} only", []).extend(policy.cpus)
-        found = [f"cores {cores.format_cpus(cpus)} {how}" for how, cpus in alike.items()]
+        found = [f"cores {format_cpus(cpus)} {how}" for how, cpus in alike.items()]
         found += [
             f"{device.kind} by governor {_GOVERNOR}"
             for device in sysfs.devfreqs(self._root)

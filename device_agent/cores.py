@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 from boardfront.device_agent import sysfs
 from boardfront.protos import core_lists
+from boardfront.protos.core_lists import format_cpus
 from boardfront.protos.errors import WrongInputError
 from boardfront.protos.records import CpuCluster
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
 _ALIKE = 0.9
@@ -29,17 +30,6 @@ def parse_cpus(text: str) -> tuple[int, ...]:
     if found is None:
         raise WrongInputError(f"cores {text!r}: expected a list such as 0-3,6")
     return found
-
-
-def format_cpus(cpus: Iterable[int]) -> str:
-    """Return the list as the kernel writes it, sorted, e.g. "0-3,6"."""
-    runs: list[list[int]] = []
-    for cpu in sorted(set(cpus)):
-        if runs and cpu == runs[-1][1] + 1:
-            runs[-1][1] = cpu
-        else:
-            runs.append([cpu, cpu])
-    return ",".join(str(a) if a == b else f"{a}-{b}" for a, b in runs)
 
 
 def allowed_cpus(root: Path = sysfs.ROOT) -> tuple[int, ...]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from google.protobuf import json_format
 
 from boardfront.protos import codec
+from boardfront.protos.core_lists import format_cpus
 
 if TYPE_CHECKING:
     import argparse
@@ -68,7 +69,7 @@ def _alike(clusters: Sequence[CpuCluster]) -> list[CpuCluster]:
     for cluster in clusters:
         cpus.setdefault(replace(cluster, cpus=""), []).append(cluster.cpus)
     return [
-        replace(kind, cpus=cores.format_cpus(cores.parse_cpus(",".join(lists))))
+        replace(kind, cpus=format_cpus(cores.parse_cpus(",".join(lists))))
         for kind, lists in cpus.items()
     ]
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from boardfront.device_agent.cores import format_cpus
+from boardfront.protos.core_lists import format_cpus
 from boardfront.protos.findings import Finding, good, problem, unknown, warning
 
 if TYPE_CHECKING:

@@ -10,6 +10,7 @@ import psutil
 
 from boardfront.device_agent import cores, sysfs
 from boardfront.device_agent.telemetry import Reading, Sampler, Sensors, mean_power_w
+from boardfront.protos.core_lists import format_cpus
 from boardfront.protos.records import Circumstances
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ class LoadMeter:
         readings = self._sampler.readings
         frequencies_hz = _known(readings, lambda reading: reading.frequency_hz)
         return Circumstances(
-            governor=cores.governor(self._root, cores.format_cpus(self._cpus)),
+            governor=cores.governor(self._root, format_cpus(self._cpus)),
             frequency_before_hz=readings[0].frequency_hz if readings else None,
             frequency_after_hz=readings[-1].frequency_hz if readings else None,
             temperature_before_c=readings[0].temperature_c if readings else None,

@@ -11,6 +11,7 @@ import psutil
 from boardfront.device_agent import cores, nvml, power, sysfs
 from boardfront.device_agent.energy import RaplMeter
 from boardfront.device_agent.ticker import Ticker
+from boardfront.protos.core_lists import format_cpus
 from boardfront.protos.records import TelemetrySample
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ class Sensors:
         policies = sysfs.cpu_policies(root)
         self._clocks = [
             (
-                cores.format_cpus(policy.cpus),
+                format_cpus(policy.cpus),
                 str(policy.path / "scaling_cur_freq"),
                 not timed or bool(set(timed) & set(policy.cpus)),
             )

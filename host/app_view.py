@@ -34,8 +34,8 @@ def register(app: typer.Typer) -> None:
     )(_report)
     app.command(
         "plot",
-        epilog="Example: boardfront plot latest front -o front.png; or boardfront plot "
-        "spos-pi5.json residual",
+        epilog="Example: boardfront plot latest front -o front.png; boardfront plot A B front to "
+        "lay runs over each other; or boardfront plot spos-pi5.json residual",
     )(_plot)
 
 
@@ -176,13 +176,19 @@ def _report(
     )
 
 
+def _runs_or_plots(ctx: typer.Context, incomplete: str) -> complete.Offers:
+    """Offer runs, and behind the first one the plots too."""
+    is_behind = bool(ctx.params.get("kind") or ctx.params.get("subjects"))
+    return [*(complete.plots(incomplete) if is_behind else []), *complete.runs(ctx, incomplete)]
+
+
 def _plot(
-    subject: Annotated[
-        str,
+    subjects: Annotated[
+        list[str],
         typer.Argument(
             metavar="RUN|latest|TABLE.json",
-            help="A run, or a table for residual.",
-            autocompletion=complete.runs,
+            help="A run, or a table for residual; several runs for front and hypervolume.",
+            autocompletion=_runs_or_plots,
         ),
     ],
     kind: Annotated[
@@ -207,11 +213,16 @@ def _plot(
         Path, typer.Option("--runs", metavar="FOLDER", help="Where runs are kept.")
     ] = Path("runs"),
 ) -> int:
-    """Draw one plot of a run, or of a table."""
+    """Draw one plot of a run, of several over each other, or of a table."""
     from boardfront.host.commands import plot
 
     return plot.run(
         plot.PlotArguments(
-            subject=subject, kind=kind, runs=runs, output=output, target=target, scale=scale
+            subjects=tuple(subjects),
+            kind=kind,
+            runs=runs,
+            output=output,
+            target=target,
+            scale=scale,
         )
     )

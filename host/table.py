@@ -74,13 +74,19 @@ def print_tables(
     print_tsv([by, *every], lines)
 
 
-def print_pairs(rows: Sequence[tuple[str, str]]) -> None:
-    """Print names and values: aligned on a terminal, a tab between them in a pipe."""
-    if not sys.stdout.isatty():
-        sys.stdout.write("".join(f"{_cell(name)}\t{_cell(value)}\n" for name, value in rows))
+def print_pairs(rows: Sequence[tuple[str, str]], *, beside_table: bool = False) -> None:
+    """Print names and values: aligned on a terminal, a tab between them in a pipe.
+
+    Args:
+        rows: Names and values.
+        beside_table: A table is what a pipe is for: there these go to standard error.
+    """
+    stream = sys.stderr if beside_table and not sys.stdout.isatty() else sys.stdout
+    if not stream.isatty():
+        stream.write("".join(f"{_cell(name)}\t{_cell(value)}\n" for name, value in rows))
         return
     width = max((len(name) for name, _ in rows), default=0)
-    sys.stdout.write("".join(f"{name:<{width}}  {value}\n" for name, value in rows))
+    stream.write("".join(f"{name:<{width}}  {value}\n" for name, value in rows))
 
 
 def print_tsv(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

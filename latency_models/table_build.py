@@ -18,7 +18,8 @@ from boardfront.latency_models.table_answers import Span, answer_of, words_of
 from boardfront.latency_models.table_budget import Budget
 from boardfront.latency_models.table_chains import CALL
 from boardfront.latency_models.table_findings import Findings
-from boardfront.latency_models.table_looks import NETWORKS, LookKind, groups, may_share
+from boardfront.latency_models.table_groups import LookGroups
+from boardfront.latency_models.table_looks import NETWORKS, LookKind
 from boardfront.latency_models.table_requests import LookRequests
 from boardfront.latency_models.table_residual import calibrate, judge_networks
 from boardfront.protos.errors import BoardfrontError
@@ -32,9 +33,6 @@ if TYPE_CHECKING:
     from boardfront.latency_models.table_looks import Look
     from boardfront.latency_models.table_plan import Plan
     from boardfront.latency_models.table_rule import BuildRule, TableTask
-
-_NEAR = 4
-"""Blocks that share a job are among the next ones, so many times as many as there is room for."""
 
 _ENOUGH_MISSING = 3
 """Jobs of whole networks in a row that are not known: nor will those behind them be. Writing a
@@ -120,6 +118,8 @@ class TableBuilder:
         self._budget = Budget(rule, clock)
         self.found = Findings(plan, rule)
         self._requests = LookRequests(writer, asked, rule, self.found)
+        most = rule.together if isinstance(measurer, TogetherMeasurer) else 1
+        self._groups = LookGroups(plan, self.found, self.failures.keys(), most=most)
         self._first: Measurement | None = None
         self._done = 0
         self._failed: dict[str, Look] = {}
@@ -190,24 +190,22 @@ class TableBuilder:
         return replace(table, residual=judge_networks(table))
 
     def _round(self, number: int, looks: list[Look]) -> Iterator[Step]:
-        together = self._together(looks, number)
+        self._groups.begin(looks, number)
         waiting = looks
         self._failed = {}
         if self.plan.chooser is None:
-            waiting = yield from self._recall(looks, together, number)
+            waiting = yield from self._recall(looks, number)
         self._done = len(looks) - len(waiting)
-        yield from self._looks(waiting, together, number)
+        yield from self._looks(waiting, number)
         yield from self._again(list(self._failed.values())[:_MOST_AGAIN], number)
 
-    def _looks(
-        self, waiting: list[Look], together: dict[str, tuple[Look, ...]], number: int
-    ) -> Iterator[Step]:
+    def _looks(self, waiting: list[Look], number: int) -> Iterator[Step]:
         """Look at what waits, in an order that what is learned on the way may change."""
         while waiting:
             if number == 0 and self.plan.chooser is not None:
                 waiting = self.plan.chooser.next(waiting, list(self.found.table_entries(1.0)))
             # What does not fit now may do so later: how long looks take is learned on the way.
-            group = self._next_group(waiting, together, number)
+            group = self._next_group(waiting, number)
             if not group:
                 self.is_out_of_time = self.is_out_of_time or bool(waiting)
                 return
@@ -222,36 +220,21 @@ class TableBuilder:
                 yield from self._again([one for one in group if one.name in self._failed], number)
                 self._check_base(group[0])
 
-    def _next_group(
-        self, waiting: list[Look], together: dict[str, tuple[Look, ...]], number: int
-    ) -> tuple[Look, ...]:
+    def _next_group(self, waiting: list[Look], number: int) -> tuple[Look, ...]:
         """Return what is looked at next, in one job; nothing where the budget allows no more."""
         for look in self._budget.fitted(waiting, most_entries=self._most_entries):
-            group = self._group_of(look, waiting, together, number)
+            group = self._groups.of(look, waiting)
             # Blocks are needed: of these one that fits is enough to begin.
             if look.kind not in NETWORKS or self._budget.has_room(group):
                 return group
         if self.plan.chooser is None:
             return ()
         # What is known takes nothing from the budget. All other builds have taken it before.
-        groups_next = (self._group_of(look, waiting, together, number) for look in waiting)
+        groups_next = (self._groups.of(look, waiting) for look in waiting)
         for group in islice(groups_next, _ENOUGH_MISSING):
             if self._is_known(group, number):
                 return group
         return ()
-
-    def _group_of(
-        self,
-        one: Look,
-        waiting: list[Look],
-        together: dict[str, tuple[Look, ...]],
-        number: int,
-    ) -> tuple[Look, ...]:
-        """Return the looks of a look's job, or the one that it has to wait for."""
-        look = self._possible(one)
-        if self._needs_level(look):
-            return (self.plan.level(look.against or CALL),)
-        return together.get(look.name) or self._beside(look, waiting, number)
 
     def _again(self, looks: list[Look], number: int) -> Iterator[Step]:
         """Look once more, alone, at what failed as it might not again.
@@ -267,6 +250,8 @@ class TableBuilder:
                     self.is_out_of_time = True
                     return
                 (note,), is_new = self._take((look,), number)
+                if self._requests.of(look, "") is None:
+                    break
             self._done += 1
             yield self._step(look, number, note, is_new=is_new, expected=looks[place + 1 :])
 
@@ -284,9 +269,7 @@ class TableBuilder:
             note=note,
         )
 
-    def _recall(
-        self, looks: list[Look], together: dict[str, tuple[Look, ...]], number: int
-    ) -> Generator[Step, None, list[Look]]:
+    def _recall(self, looks: list[Look], number: int) -> Generator[Step, None, list[Look]]:
         """Take what an earlier part of this build measured; return what is left to be done.
 
         Before anything is measured, so that no budget is too small to keep what is known.
@@ -300,7 +283,7 @@ class TableBuilder:
             if not self.found.alone and look.kind is not LookKind.BASE:
                 # A new build: there is nothing yet that this could be told in.
                 return looks
-            group = together.get(look.name) or (look,)
+            group = self._groups.fixed(look)
             seen.update(one.name for one in group)
             is_network = look.kind in NETWORKS
             if is_network and missing >= _ENOUGH_MISSING:
@@ -330,45 +313,8 @@ class TableBuilder:
         order = {look.name: place for place, look in enumerate(looks)}
         return sorted(left, key=lambda look: order[look.name])
 
-    def _together(self, looks: list[Look], number: int) -> dict[str, tuple[Look, ...]]:
-        """Return which looks share a job, by the name of each.
-
-        It follows from the plan alone: a build that is gone on with meets its own jobs, also
-        where its budget is another one.
-        """
-        if number > 0 or not isinstance(self._measurer, TogetherMeasurer):
-            return {}
-        # Which of many blocks are measured is known only when their turn comes.
-        fixed = [one for one in looks if one.kind in NETWORKS or self.plan.chooser is None]
-        return {look.name: group for group in groups(fixed, self.rule.together) for look in group}
-
-    def _beside(self, look: Look, waiting: list[Look], number: int) -> tuple[Look, ...]:
-        """Return a chosen block with those that were chosen next and share its job.
-
-        The same answers give the same choices and so the same jobs.
-        """
-        shares = number == 0 and isinstance(self._measurer, TogetherMeasurer) and may_share(look)
-        if not shares or self.plan.chooser is None:
-            return (look,)
-        blocks = [one for one in waiting if one.kind is LookKind.ENTRY]
-        near = blocks[: self.rule.together * _NEAR]
-        alike = [one for one in near if one.against == look.against and one.name != look.name]
-        return (look, *alike[: self.rule.together - 1])
-
     def _entries_found(self) -> int:
         return sum(one.look.block is not None for one in self.found.answers.values())
-
-    def _needs_level(self, look: Look) -> bool:
-        """Return whether what a look is compared with was not looked at yet."""
-        if not look.against or self.found.level(look.against) is not None:
-            return False
-        return self.plan.level(look.against).name not in self.failures
-
-    def _possible(self, look: Look) -> Look:
-        """Return the look, or where a call alone could not be timed a stem's that holds it."""
-        if look.against == CALL and self.found.level(CALL) is None:
-            return replace(look, against=self.plan.base.chain, is_whole=True, ratio=None)
-        return look
 
     def _take(self, group: tuple[Look, ...], number: int) -> tuple[list[str], bool]:
         """Look at what shares a job.
@@ -450,6 +396,8 @@ class TableBuilder:
         why = self._requests.why_not(look)
         if look.name not in self.found.kept_in(look):
             self.failures[look.name] = why
+            if look.against and self.plan.level(look.against).name in self._failed:
+                self._failed[look.name] = look
         return why
 
     def _check_base(self, look: Look) -> None:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 _PART = re.compile(r"(\d{1,5})(?:-(\d{1,5}))?", re.ASCII)
 
@@ -20,3 +24,14 @@ def parse_cpus(text: str) -> tuple[int, ...] | None:
             return None
         found.update(range(first, last + 1))
     return tuple(sorted(found))
+
+
+def format_cpus(cpus: Iterable[int]) -> str:
+    """Return the list as the kernel writes it, sorted, e.g. "0-3,6"."""
+    runs: list[list[int]] = []
+    for cpu in sorted(set(cpus)):
+        if runs and cpu == runs[-1][1] + 1:
+            runs[-1][1] = cpu
+        else:
+            runs.append([cpu, cpu])
+    return ",".join(str(a) if a == b else f"{a}-{b}" for a, b in runs)

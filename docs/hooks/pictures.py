@@ -52,7 +52,12 @@ def make(into: Path) -> dict[str, Path]:
         drawn = into / f"{kind}.svg"
         plot.run(
             plot.PlotArguments(
-                subject=str(run.path), kind=kind, runs=into, output=drawn, target="", scale=2.0
+                subjects=(str(run.path),),
+                kind=kind,
+                runs=into,
+                output=drawn,
+                target="",
+                scale=2.0,
             )
         )
         made[f"pictures/{kind}.svg"] = drawn
@@ -74,7 +79,7 @@ def _photograph(page: Path, scheme: str) -> Path:
         found = next((page.parent / "sample").glob("**/run.json")).parent
         plot.run(
             plot.PlotArguments(
-                subject=str(found),
+                subjects=(str(found),),
                 kind="front",
                 runs=page.parent,
                 output=picture,

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 from boardfront.protos.errors import WrongInputError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from boardfront.host.report.plots import Plot
 
 RESIDUAL = "residual"
@@ -21,16 +23,17 @@ class PlotArguments:
     """What the person asked.
 
     Args:
-        subject: A run, or the file of a latency table for the kind `RESIDUAL`.
+        subjects: A run; several for the kinds that lay them over each other; or the file of a
+            latency table for the kind `RESIDUAL`.
         kind: Which plot.
         runs: Where runs are kept.
         output: Ends in .svg or .png; None: a default name, or standard output (SVG) where that
             is no terminal.
-        target: Whose times; empty takes the first.
+        target: Whose times; empty takes the first, of several runs the first that all have.
         scale: Pixels a unit, of a PNG.
     """
 
-    subject: str
+    subjects: tuple[str, ...]
     kind: str
     runs: Path
     output: Path | None = None
@@ -51,14 +54,14 @@ def run(arguments: PlotArguments) -> int:
     from boardfront.host.report.theme import PAPER
 
     suffix = _suffix(arguments.output)
-    name, plot = _plot(arguments)
+    default, plot = _plot(arguments)
     check_libraries("altair", "vl_convert")
     svg = plot.svg(PAPER)
     output = arguments.output
     if output is None and not sys.stdout.isatty():
         sys.stdout.write(svg + "\n")
         return 0
-    output = output or Path(f"{name}-{arguments.kind}.svg")
+    output = output or Path(f"{default}.svg")
     content = png_of(svg, scale=arguments.scale) if suffix == ".png" else svg.encode()
     write_whole(output, content)
     sys.stderr.write(f"{plot.message}\n{output}\n")
@@ -73,18 +76,34 @@ def _suffix(output: Path | None) -> str:
 
 
 def _plot(arguments: PlotArguments) -> tuple[str, Plot]:
+    """Return what a file of the plot is called by default, and the plot."""
     from boardfront.host.report import plots
 
     if arguments.kind == RESIDUAL:
-        from boardfront.latency_models.table import Table
-
-        path = Path(arguments.subject)
-        return path.stem, plots.table_plot(Table.load(path))
+        return _table_plot(arguments.subjects)
     if arguments.kind not in plots.KINDS:
         known = ", ".join((*plots.KINDS, RESIDUAL))
         raise WrongInputError(f"no plot {arguments.kind!r}: expected one of {known}")
-    from boardfront.host.report.reading import read_findings
-    from boardfront.host.run_folder import find_run
+    from boardfront.host.commands.report import read_runs
 
-    found = read_findings(find_run(arguments.subject, arguments.runs))
-    return found.view.name, plots.plot(found, arguments.kind, arguments.target)
+    found = read_runs(arguments.subjects, arguments.runs)
+    if len(found) > 1:
+        from boardfront.host.report.comparing import comparison_plot
+
+        plot = comparison_plot(found, arguments.kind, arguments.target)
+    else:
+        plot = plots.plot(found[0], arguments.kind, arguments.target)
+    names = "-and-".join(one.view.folder.resolve().name for one in found)
+    return f"{names}-{plot.name}", plot
+
+
+def _table_plot(subjects: Sequence[str]) -> tuple[str, Plot]:
+    from boardfront.host.report import plots
+    from boardfront.latency_models.table import Table
+
+    if len(subjects) != 1:
+        raise WrongInputError(
+            f"{len(subjects)} files for the plot {RESIDUAL!r}: expected one latency table"
+        )
+    path = Path(subjects[0])
+    return f"{path.stem}-{RESIDUAL}", plots.table_plot(Table.load(path))

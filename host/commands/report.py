@@ -48,7 +48,7 @@ def run(arguments: ReportArguments) -> int:
         MissingPlotsError: The libraries that draw are not installed.
     """
     form = _form(arguments)
-    found = _read(arguments)
+    found = read_runs(arguments.names or ("latest",), arguments.runs)
     if arguments.as_json:
         sys.stdout.write(json.dumps(_to_json(found), indent=2) + "\n")
         return 0
@@ -74,11 +74,16 @@ def _form(arguments: ReportArguments) -> str:
     return form
 
 
-def _read(arguments: ReportArguments) -> list[Findings]:
+def read_runs(names: Sequence[str], runs: Path) -> list[Findings]:
+    """Read runs that a person named; each is called by another name, by its folder if need be.
+
+    Raises:
+        WrongInputError: There is no such run, one is named twice, or one cannot be read.
+    """
     from boardfront.host.report.reading import read_findings
     from boardfront.host.run_folder import find_run
 
-    folders = [find_run(name, arguments.runs) for name in arguments.names or ("latest",)]
+    folders = [find_run(name, runs) for name in names]
     paths = [folder.path.resolve() for folder in folders]
     if len(set(paths)) < len(paths):
         raise WrongInputError(
@@ -123,12 +128,14 @@ def _write_markdown(found: Sequence[Findings], output: Path | None) -> str:
     folder = output.with_name(f"{output.stem}-plots")
 
     def draw(plot: Plot) -> dict[str, str]:
+        from urllib.parse import quote
+
         from boardfront.host.report.theme import PAPER
 
         _make_folder(folder)
         file = folder / f"{plot.name}.svg"
         write_whole(file, plot.svg(PAPER).encode())
-        return {"file": f"{folder.name}/{file.name}"}
+        return {"file": quote(f"{folder.name}/{file.name}")}
 
     return page.markdown(_document(found, draw))
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from boardfront.host import text
-from boardfront.host.commands.table_where import Where, connected, said_options, task_of
+from boardfront.host.commands.table_where import Where, connected, said_options, same_cpus, task_of
 from boardfront.latency_models.table import EntryOrigin, Table
 from boardfront.protos.errors import WrongInputError
 
@@ -60,6 +60,7 @@ def run(arguments: BuildArguments) -> int:
     space = TableSpace(arguments.space, arguments.settings)
     before = _before(arguments, space)
     plan = plan_of(arguments, space, before)
+    seed = secrets.token_hex(8) if before is None else before.seed
     progress = _progress()
     if before is not None:
         known = sum(entry.origin is EntryOrigin.MEASURED for entry in before.entries)
@@ -68,12 +69,9 @@ def run(arguments: BuildArguments) -> int:
         what = f"table {arguments.output.name}"
         with (
             NewsFile(arguments.output, budget_s=arguments.rule.budget_s) as news,
-            connected(arguments.where, what, progress.say, seed=before.seed if before else "") as (
-                measurer,
-                description,
-            ),
+            connected(arguments.where, what, progress.say, seed=seed) as (measurer, description),
         ):
-            asked = asked_of(arguments, space, before, description)
+            asked = asked_of(arguments, space, before, description, seed=seed)
             for note in asked.notes:
                 progress.say(f"note: {note}")
             builder = TableBuilder(plan, space, measurer, asked, arguments.rule)
@@ -99,6 +97,7 @@ def run(arguments: BuildArguments) -> int:
 
 def summary(table: Table, path: Path) -> dict[str, object]:
     """Return what a build came to, as JSON, seconds throughout."""
+    from boardfront.host.commands.table_show import model_json
     from boardfront.latency_models import strict_json
 
     return {
@@ -112,6 +111,7 @@ def summary(table: Table, path: Path) -> dict[str, object]:
         "fixed_s": table.fixed_s,
         "residual": strict_json.encode(table.residual),
         "calibration": strict_json.encode(table.calibration),
+        "model": model_json(table),
         "notes": list(table.notes),
     }
 
@@ -150,7 +150,7 @@ def check_same(table: Table, arguments: BuildArguments, task: Task) -> None:
         "settings": (_plain(table.space_settings), _plain(arguments.settings)),
         "task": (table.task, task),
         "backend": (table.target.backend, arguments.where.backend),
-        "cpus": (table.target.cpus, arguments.where.cpus or table.target.cpus),
+        "cpus": (table.target.cpus, same_cpus(arguments.where.cpus) or table.target.cpus),
         "base": (table.base, arguments.base or table.base),
     }
     for name, value in arguments.where.options.items():
@@ -186,6 +186,8 @@ def asked_of(
     space: TableSpace,
     before: Table | None,
     description: DeviceDescription,
+    *,
+    seed: str,
 ) -> TableTask:
     """Return what a table is of.
 
@@ -205,10 +207,11 @@ def asked_of(
         space_settings=arguments.settings,
         task=task_of(arguments.task, arguments.batch, space),
         backend=arguments.where.backend,
-        options={**said_options(before, description), **arguments.where.options},
-        cpus=arguments.where.cpus or (before.target.cpus if before is not None else ""),
+        options=said_options(arguments.where, before, description),
+        cpus=same_cpus(arguments.where.cpus)
+        or (before.target.cpus if before is not None else description.default_cpus),
         start_below_c=arguments.where.start_below_c,
-        seed=secrets.token_hex(8) if kept is None else kept.seed,
+        seed=secrets.token_hex(8) if why_anew else seed,
         built_unix_s=time.time() if kept is None else kept.built_unix_s,
         notes=why_anew,
     )

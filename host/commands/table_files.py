@@ -10,9 +10,10 @@ from boardfront.latency_models.table import Table
 from boardfront.protos.errors import WrongInputError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
-    from boardfront.latency_models.table_diff import TableDiff
+    from boardfront.latency_models.table_diff import BaseDiff, TableDiff
 
 _LISTED = 30
 
@@ -60,9 +61,11 @@ def run_diff(a: Path, b: Path, *, as_json: bool) -> int:
 def _to_json(found: TableDiff) -> dict[str, object]:
     return {
         "differences": list(found.differences),
+        "base": None if found.base is None else _base_json(found.base),
         "ratio": found.ratio,
         "spearman": found.spearman,
         "apart": found.apart,
+        "judged": found.judged,
         "only_a": list(found.only_a),
         "only_b": list(found.only_b),
         "blocks": [
@@ -78,35 +81,63 @@ def _to_json(found: TableDiff) -> dict[str, object]:
     }
 
 
-def _write_diff(found: TableDiff, a: Path, b: Path) -> None:
-    from boardfront.host.table import print_table
+def _base_json(base: BaseDiff) -> dict[str, object]:
+    return {
+        "encoding": base.encoding,
+        "a_s": base.a_s,
+        "b_s": base.b_s,
+        "ratio": base.ratio,
+        "low": base.low,
+        "high": base.high,
+    }
 
-    for difference in found.differences:
-        sys.stdout.write(f"differs in {difference}\n")
-    if found.ratio is not None:
-        ranks = "" if found.spearman is None else f", Spearman {found.spearman:.3f}"
-        sys.stdout.write(
-            f"{b.name} over {a.name}: {found.ratio:.4g} in the middle of {len(found.blocks)} "
-            f"blocks{ranks}; of {found.apart} the intervals are apart\n"
-        )
-    for path, only in ((a, found.only_a), (b, found.only_b)):
-        if only:
-            sys.stdout.write(f"only in {path.name}: {len(only)} blocks, e.g. {only[0]}\n")
+
+def _write_diff(found: TableDiff, a: Path, b: Path) -> None:
+    from boardfront.host.table import print_pairs, print_table
+
+    is_terminal = sys.stdout.isatty()
+    print_pairs([("A", str(a)), ("B", str(b)), *_about(found)], beside_table=True)
+    if is_terminal:
+        sys.stdout.write("\n")
+    shown = found.blocks[:_LISTED] if is_terminal else found.blocks
+    words = {True: "yes", False: "no", None: "-"}
     print_table(
-        ("block", f"{a.stem} ms", f"{b.stem} ms", "ratio", "apart"),
+        ("block", "A ms", "B ms", "B over A", "apart"),
         [
             (
                 one.block.text,
                 f"{one.a_s * 1e3:.4f}",
                 f"{one.b_s * 1e3:.4f}",
                 "-" if one.ratio is None else f"{one.ratio:.3f}",
-                "apart" if one.apart else "",
+                words[one.apart],
             )
-            for one in found.blocks[:_LISTED]
+            for one in shown
         ],
-        title="the most different blocks",
-        right={f"{a.stem} ms", f"{b.stem} ms", "ratio"},
+        title=f"the {len(shown)} most different of {len(found.blocks)} blocks",
+        right={"A ms", "B ms", "B over A"},
     )
+
+
+def _about(found: TableDiff) -> Iterator[tuple[str, str]]:
+    """Yield what is to be said of two tables besides their blocks."""
+    for difference in found.differences:
+        yield "differs in", difference
+    base = found.base
+    if base is not None:
+        span = f"{base.low:.3f} .. {base.high:.3f}"
+        yield "base", f"{base.ratio:.3f} ({span}), B over A, of {base.encoding}"
+    if found.ratio is not None:
+        ranks = "" if found.spearman is None else f", Spearman {found.spearman:.3f}"
+        count = len(found.blocks)
+        yield "blocks", f"{found.ratio:.3f}, B over A, in the middle of {count}{ranks}"
+    if found.judged:
+        yield "apart", f"{found.apart} of {found.judged}, with what the bases may be off"
+    unknown = len(found.blocks) - found.judged
+    if unknown:
+        yield "imported", f"{unknown} of {len(found.blocks)}: no interval is known, no verdict"
+    for name, only in (("only in A", found.only_a), ("only in B", found.only_b)):
+        if only:
+            yield name, f"{len(only)} blocks, e.g. {only[0]}"
 
 
 def _write_json(content: object) -> None:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import math
 import sys
 import time
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from boardfront.host import text
-from boardfront.latency_models.blocks import HEAD, STEM
 from boardfront.latency_models.table import (
     EntryOrigin,
     NetworkRole,
@@ -23,17 +22,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from boardfront.latency_models.blocks import BlockKey
-    from boardfront.latency_models.table import FinalistRow, Residual, TableEntry
+    from boardfront.latency_models.predictors import Choice
+    from boardfront.latency_models.table import FinalistRow, NetworkTime, Residual, TableEntry
     from boardfront.latency_models.table_parts import PredictionError
 
-_COLUMNS = 8
-_PLOT = 41
-"""Characters of the residuals' axis; the middle one is no error."""
-
-_LISTED = 40
 _SEARCHES = 3
-_COLOURS = ("#1a6e3c", "#3f8f3a", "#8aa12f", "#c2a62b", "#d4842a", "#cf5a2c", "#b8322f")
 
 
 def run(file: Path, *, as_json: bool, networks: bool = True) -> int:
@@ -42,16 +35,19 @@ def run(file: Path, *, as_json: bool, networks: bool = True) -> int:
     Raises:
         WrongInputError: There is no such table, or it is damaged.
     """
+    from boardfront.host.commands.table_pictures import write_fixed, write_heat_map, write_networks
+
     table = Table.load(file)
     if as_json:
-        sys.stdout.write(json.dumps(to_json(table), indent=2) + "\n")
+        content = {**to_json(table), "model": model_json(table)}
+        sys.stdout.write(json.dumps(content, indent=2) + "\n")
         return 0
     write_summary(table)
     sys.stdout.write("\n")
-    _write_fixed(table)
-    _write_heat_map(table)
+    write_fixed(table)
+    write_heat_map(table)
     if networks:
-        _write_networks(table)
+        write_networks(table)
     _write_missing(table)
     return 0
 
@@ -63,23 +59,44 @@ def write_summary(table: Table) -> None:
     rows = [
         ("space", f"{table.space} {_settings(table)}".rstrip()),
         ("task", _task(table)),
-        ("target", target_text(table)),
-        ("fingerprint", table.target.fingerprint),
-        ("built", time.strftime("%Y-%m-%d %H:%M", time.localtime(table.built_unix_s))),
-        ("protocol", f"measurement protocol {table.measurement_protocol_version}"),
+        *(_measured(table) if table.base else _imported(table)),
         ("blocks", _blocks(table)),
     ]
-    if table.base:
-        base = text.format_time(table.base_s)
-        rows.append(
-            ("base", f"{table.base}  {base}  ({_interval(table.base_low_s, table.base_high_s)})")
-        )
     rows += transfer_lines(table)
     rows += _trust(table)
     if table.origin is not Origin.MEASURED:
         rows.append(("origin", f"{table.origin.value}: not to be acted upon"))
     rows += [("note", note) for note in table.notes[:5]]
     print_pairs(rows)
+
+
+def _measured(table: Table) -> list[tuple[str, str]]:
+    """Return what a table was measured on, when and at which level."""
+    base = text.format_time(table.base_s)
+    span = text.format_interval(table.base_low_s, table.base_high_s)
+    return [
+        ("target", target_text(table)),
+        ("fingerprint", table.target.fingerprint),
+        ("built", _minute(table.built_unix_s)),
+        ("protocol", f"measurement protocol {table.measurement_protocol_version}"),
+        ("base", f"{table.base}  {base}  ({span})"),
+    ]
+
+
+def _imported(table: Table) -> list[tuple[str, str]]:
+    """Return the same of a table that was imported: its file tells none of it."""
+    return [
+        ("target", f"{table.device_name}, else not known"),
+        ("fingerprint", "-"),
+        ("built", f"file of {_minute(table.built_unix_s)}"),
+        ("protocol", "-"),
+        ("base", "-"),
+        ("intervals", "imported: no interval is known"),
+    ]
+
+
+def _minute(unix_s: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(unix_s))
 
 
 def transfer_lines(table: Table) -> list[tuple[str, str]]:
@@ -105,8 +122,15 @@ def transfer_lines(table: Table) -> list[tuple[str, str]]:
     return rows
 
 
-def residual_lines(residual: Residual) -> list[tuple[str, str]]:
-    """Return what whole networks say of a table, as names and values."""
+def residual_lines(
+    residual: Residual, networks: Sequence[NetworkTime] = ()
+) -> list[tuple[str, str]]:
+    """Return what whole networks say of a table, as names and values.
+
+    Args:
+        residual: Of a table.
+        networks: That it is of, for how many of them are not ok; empty: that is not said.
+    """
     five = f"{residual.within_5:.0%} ({residual.within_5_low:.0%}-{residual.within_5_high:.0%})"
     ten = f"{residual.within_10:.0%} ({residual.within_10_low:.0%}-{residual.within_10_high:.0%})"
     floor = "unknown: nothing was repeated"
@@ -118,8 +142,9 @@ def residual_lines(residual: Residual) -> list[tuple[str, str]]:
     return [
         (
             "residual",
-            f"MAPE {residual.mape:.2%} on {residual.networks} networks that built nothing in it "
-            f"(plain sum {residual.uncalibrated_mape:.2%}, bias {residual.bias:+.2%})",
+            f"MAPE {residual.mape:.2%} on {residual.networks} networks that built nothing in it"
+            f"{_doubtful(networks)} (plain sum {residual.uncalibrated_mape:.2%}, "
+            f"bias {residual.bias:+.2%})",
         ),
         ("noise floor", floor),
         ("within 5 %", f"{five}, within 10 % {ten}"),
@@ -128,18 +153,27 @@ def residual_lines(residual: Residual) -> list[tuple[str, str]]:
     ]
 
 
+def _doubtful(networks: Sequence[NetworkTime]) -> str:
+    """Return how many of some networks have a verdict that is not ok; empty where none has."""
+    count = sum(one.verdict is not Verdict.OK for one in networks)
+    return f", {count} of {len(networks)} of them not ok" if count else ""
+
+
+def _of_role(table: Table, role: NetworkRole) -> list[NetworkTime]:
+    return [one for one in table.networks if one.role is role and table.covers(one.decomposition)]
+
+
 def _trust(table: Table) -> list[tuple[str, str]]:
     rows = []
     if table.calibration is not None:
         found = table.calibration
         offset = f"{found.offset_s * 1e3:+.4g} ms"
-        rows.append(
-            ("calibration", f"{found.slope:.4g} x sum {offset}, on {found.networks} networks")
-        )
+        on = f"on {found.networks} networks{_doubtful(_of_role(table, NetworkRole.CALIBRATION))}"
+        rows.append(("calibration", f"{found.slope:.4g} x sum {offset}, {on}"))
     if table.residual is None:
         rows.append(("residual", "none yet: the table is not finished"))
     else:
-        rows += residual_lines(table.residual)
+        rows += residual_lines(table.residual, _of_role(table, NetworkRole.HELD_OUT))
     return [*rows, *finalist_lines(table.finalists), *_model(table)]
 
 
@@ -158,7 +192,7 @@ def finalist_lines(rows: Sequence[FinalistRow]) -> list[tuple[str, str]]:
 
 
 def _finalist_lines(row: FinalistRow) -> list[tuple[str, str]]:
-    day = time.strftime("%Y-%m-%d %H:%M", time.localtime(row.measured_unix_s))
+    day = _minute(row.measured_unix_s)
     error = row.error
     ranks = "" if error.spearman is None else f", Spearman {error.spearman:.3f}"
     lines = [
@@ -185,20 +219,54 @@ def _error(error: PredictionError) -> str:
 
 def _model(table: Table) -> list[tuple[str, str]]:
     """Return which model whole networks speak for, each one's error beside it."""
-    from boardfront.host.table_features import features_of
-    from boardfront.latency_models.table_models import choose_model, predictor_of
+    from boardfront.latency_models.table_models import predictor_of
 
     if table.transfer is not None:
         how = "the held-out networks say how wide its intervals are"
         return [("model", f"{predictor_of(table).name}; {how}")]
-    features = features_of(table)
-    if features is not None:
-        sys.stderr.write(f"comparing models on {len(table.networks)} networks ...\n")
-    choice = choose_model(table, features)
+    choice = _choice(table)
     if choice is None:
         return []
     head, *scores, chosen = choice.lines
     return [("model", chosen.removeprefix("chosen: ")), *(("", one) for one in (head, *scores))]
+
+
+def _choice(table: Table) -> Choice | None:
+    """Choose a table's model; where that takes long, say so on standard error."""
+    from boardfront.host.table_features import features_of
+    from boardfront.latency_models.table_models import choose_model
+
+    features = features_of(table)
+    if features is not None:
+        sys.stderr.write(f"comparing models on {len(table.networks)} networks ...\n")
+    return choose_model(table, features)
+
+
+def model_json(table: Table) -> dict[str, object] | None:
+    """Return which model whole networks speak for, and each one's error, as JSON.
+
+    Errors are relative, e.g. 0.02. A transferred table's model is its sum: nothing is compared.
+
+    Returns:
+        None where nothing was chosen: there are too few whole networks.
+    """
+    from boardfront.latency_models.table_models import predictor_of
+
+    if table.transfer is not None:
+        found = predictor_of(table)
+        said = {"name": found.name, "best": None, "mape": found.mape}
+        return {**said, "networks": found.networks, "scores": []}
+    choice = _choice(table)
+    if choice is None:
+        return None
+    mape = next(score.mape for score in choice.scores if score.name == choice.name)
+    return {
+        "name": choice.name,
+        "best": choice.best,
+        "mape": mape,
+        "networks": choice.networks,
+        "scores": [asdict(score) for score in choice.scores],
+    }
 
 
 def _blocks(table: Table) -> str:
@@ -219,7 +287,8 @@ def _blocks(table: Table) -> str:
 
 
 def _is_coarse(entry: TableEntry, precision: float) -> bool:
-    return entry.half_width_s > precision * abs(entry.time_s)
+    is_known = entry.origin is not EntryOrigin.IMPORTED
+    return is_known and entry.half_width_s > precision * abs(entry.time_s)
 
 
 def _task(table: Table) -> str:
@@ -233,156 +302,12 @@ def _settings(table: Table) -> str:
     return " ".join(f"{name}={json.dumps(v)}" for name, v in table.space_settings.items())
 
 
-def _interval(low_s: float, high_s: float) -> str:
-    return text.format_interval(low_s, high_s)
-
-
-def _write_fixed(table: Table) -> None:
-    """Print what every network has: the call, stems, heads."""
-    from boardfront.host.table import print_table
-
-    rows = [("call", *_times(table.fixed_s, table.fixed_low_s, table.fixed_high_s), "", "")]
-    rows += [
-        (
-            entry.block.text,
-            *_times(entry.time_s, entry.low_s, entry.high_s),
-            _verdict(entry),
-            str(entry.count),
-        )
-        for entry in table.entries
-        if entry.block.kind in {STEM, HEAD}
-    ]
-    print_table(
-        ("fixed part", "ms", "+-ms", "verdict", "samples"),
-        rows[:_LISTED],
-        right={"ms", "+-ms", "samples"},
-    )
-    sys.stdout.write("\n")
-
-
-def _verdict(entry: TableEntry) -> str:
-    """Return how an entry was measured, or where it comes from."""
-    is_measured = entry.origin is EntryOrigin.MEASURED
-    return entry.verdict.value if is_measured else entry.origin.value
-
-
-def _times(time_s: float, low_s: float, high_s: float) -> tuple[str, str]:
-    return f"{time_s * 1e3:.4f}", f"{(high_s - low_s) / 2 * 1e3:.4f}"
-
-
-def _write_heat_map(table: Table) -> None:
-    """Print a cell a block: rows are kinds, columns are places. Milliseconds."""
-    entries = {
-        entry.block: entry for entry in table.entries if entry.block.kind not in {STEM, HEAD}
-    }
-    kinds = list(dict.fromkeys(block.kind for block in entries))
-    places = list(dict.fromkeys(_place(block) for block in entries))
-    if len(kinds) * len(places) > 4 * max(1, len(entries)):
-        _write_slowest(list(entries.values()))
-        return
-    by_cell = {(entry.block.kind, _place(block)): entry for block, entry in entries.items()}
-    for start in range(0, len(places), _COLUMNS):
-        some = places[start : start + _COLUMNS]
-        _write_cells(
-            some,
-            [(kind, [by_cell.get((kind, place)) for place in some]) for kind in kinds],
-            list(entries.values()),
-        )
-        sys.stdout.write("\n")
-    if any(entry.origin is not EntryOrigin.MEASURED for entry in entries.values()):
-        sys.stdout.write("~ not measured here\n\n")
-
-
-def _place(block: BlockKey) -> str:
-    return block.text.partition(" ")[2]
-
-
-def _write_cells(
-    places: Sequence[str],
-    rows: Sequence[tuple[str, Sequence[TableEntry | None]]],
-    entries: Sequence[TableEntry],
-) -> None:
-    from rich.console import Console
-    from rich.table import Table as RichTable
-    from rich.text import Text
-
-    console = Console()
-    if not console.is_terminal:
-        lines = [["ms", *places]]
-        lines += [[kind, *(_cell(entry) for entry in cells)] for kind, cells in rows]
-        sys.stdout.write("".join("\t".join(line) + "\n" for line in lines))
-        return
-    shown = RichTable(box=None, pad_edge=False, title="ms a block", title_justify="left")
-    shown.add_column("")
-    for place in places:
-        shown.add_column(place, justify="right", overflow="fold")
-    for kind, cells in rows:
-        shown.add_row(
-            kind, *(Text(_cell(entry), style=_colour(entry, entries)) for entry in cells)
-        )
-    console.print(shown)
-
-
-def _cell(entry: TableEntry | None) -> str:
-    if entry is None:
-        return "-"
-    mark = "" if entry.origin is EntryOrigin.MEASURED else "~"
-    mark += "" if entry.verdict is Verdict.OK else "?"
-    return f"{entry.time_s * 1e3:.4f}{mark}"
-
-
-def _colour(entry: TableEntry | None, entries: Sequence[TableEntry]) -> str:
-    """Return a cell's style: green is fast, red is slow, on a scale of logarithms."""
-    times = [math.log(one.time_s) for one in entries if one.time_s > 0]
-    if entry is None or entry.time_s <= 0 or not times:
-        return ""
-    low, high = min(times), max(times)
-    place = 0.0 if high == low else (math.log(entry.time_s) - low) / (high - low)
-    return f"white on {_COLOURS[round(place * (len(_COLOURS) - 1))]}"
-
-
-def _write_slowest(entries: Sequence[TableEntry]) -> None:
-    from boardfront.host.table import print_table
-
-    slowest = sorted(entries, key=lambda entry: -entry.time_s)[:_LISTED]
-    print_table(
-        ("block", "ms", "+-ms", "verdict"),
-        [
-            (one.block.text, *_times(one.time_s, one.low_s, one.high_s), _verdict(one))
-            for one in slowest
-        ],
-        title=f"the slowest {len(slowest)} of {len(entries)} blocks",
-        right={"ms", "+-ms"},
-    )
-    sys.stdout.write("\n")
-
-
-def _write_networks(table: Table) -> None:
-    """Print each whole network's error on a common axis."""
-    shown = [one for one in table.networks if table.covers(one.decomposition)]
-    if not shown:
-        return
-    errors = {one.encoding: table.predict_s(one.decomposition) / one.time_s - 1 for one in shown}
-    reach = max(0.05, *(abs(error) for error in errors.values()))
-    header = f"{-reach:+.0%}".ljust(_PLOT // 2) + "0" + f"{reach:+.0%}".rjust(_PLOT // 2)
-    width = max(len(one.encoding) for one in shown)
-    sys.stdout.write(f"{'predicted over measured':<{width}}  {'measured':>10}  {'error':>7}  ")
-    sys.stdout.write(f"{header}\n")
-    for one in sorted(shown, key=lambda one: (one.role is NetworkRole.CALIBRATION, one.time_s)):
-        error = errors[one.encoding]
-        mark = "o" if one.role is NetworkRole.CALIBRATION else "*"
-        line = [" "] * _PLOT
-        line[_PLOT // 2] = "|"
-        line[round((error / reach + 1) / 2 * (_PLOT - 1))] = mark
-        measured = text.format_time(one.time_s)
-        plot = "".join(line).rstrip()
-        sys.stdout.write(f"{one.encoding:<{width}}  {measured:>10}  {error:>+7.1%}  {plot}\n")
-    sys.stdout.write("* held out, o calibrated on\n")
-
-
 def _write_missing(table: Table) -> None:
+    from boardfront.host.table import print_pairs
+
     if table.missing:
-        some = ", ".join(table.missing[:10])
-        more = len(table.missing) - 10
+        some = table.missing[:10] if sys.stdout.isatty() else table.missing
+        more = len(table.missing) - len(some)
         rest = f" and {more} more" if more > 0 else ""
-        sys.stdout.write(f"\nnot measured: {some}{rest}\n")
+        sys.stdout.write("\n")
+        print_pairs([("not measured", f"{', '.join(some)}{rest}")])

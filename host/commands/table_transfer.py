@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 import sys
 import time
 from dataclasses import dataclass, replace
@@ -70,10 +71,10 @@ def run(arguments: TransferArguments) -> int:
         progress.say(f"note: {line}")
     try:
         what = f"table {arguments.output.name}"
-        seed = job.before.seed if job.before else ""
+        seed = secrets.token_hex(8) if job.before is None else job.before.seed
         with connected(job.asked.where, what, progress.say, seed=seed) as (measurer, description):
             _check_device(description, job.asked.where.backend, job.task)
-            asked = asked_of(job.asked, job.space, job.before, description)
+            asked = asked_of(job.asked, job.space, job.before, description, seed=seed)
             for note in asked.notes:
                 progress.say(f"note: {note}")
             builder = TableBuilder(job.plan, job.space, measurer, asked, arguments.rule)

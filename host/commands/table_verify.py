@@ -16,10 +16,12 @@ from boardfront.latency_models.table import EntryOrigin, Table
 from boardfront.protos.errors import BoardfrontError, WrongInputError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from boardfront.host.chain_writer import TableSpace
     from boardfront.host.progress import RunProgress
+    from boardfront.latency_models.table import NetworkTime
     from boardfront.latency_models.table_build import TableBuilder
     from boardfront.latency_models.table_plan import Plan
     from boardfront.latency_models.table_rule import BuildRule, TableTask
@@ -93,7 +95,7 @@ def run(arguments: VerifyArguments) -> int:
     if arguments.as_json:
         sys.stdout.write(json.dumps(_to_json(found, marks), indent=2) + "\n")
     else:
-        _write(found, marks)
+        _write(found, marks, networks=new.networks)
     return 0 if found.holds else 1
 
 
@@ -130,7 +132,7 @@ def _asked(arguments: VerifyArguments, old: Table, description: DeviceDescriptio
         space_settings=old.space_settings,
         task=old.task,
         backend=old.target.backend,
-        options=said_options(old, description),
+        options=said_options(arguments.where, old, description),
         cpus=old.target.cpus,
         start_below_c=arguments.where.start_below_c,
         seed=secrets.token_hex(8),
@@ -171,7 +173,9 @@ def _to_json(found: Verification, marks: tuple[str, ...]) -> dict[str, object]:
     }
 
 
-def _write(found: Verification, marks: tuple[str, ...]) -> None:
+def _write(
+    found: Verification, marks: tuple[str, ...], *, networks: Sequence[NetworkTime]
+) -> None:
     from boardfront.host.commands.table_show import residual_lines
     from boardfront.host.table import print_pairs, print_table
 
@@ -190,7 +194,7 @@ def _write(found: Verification, marks: tuple[str, ...]) -> None:
     )
     lines = [("level", f"the base takes {found.level:.3f} times what it did")]
     if found.residual is not None:
-        lines += residual_lines(found.residual)
+        lines += residual_lines(found.residual, networks)
     if found.residual_before is not None:
         lines.append(("before", f"MAPE {found.residual_before.mape:.2%}"))
     lines += [("forced", mark) for mark in marks]

@@ -6,6 +6,7 @@ import contextlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from boardfront.protos.core_lists import format_cpus, parse_cpus
 from boardfront.protos.errors import WrongInputError
 from boardfront.protos.records import Task, TaskKind
 
@@ -36,14 +37,24 @@ class Where:
     priority: int = 0
 
 
-def said_options(table: Table | None, description: DeviceDescription) -> dict[str, str]:
-    """Return the backend options that a table was measured with and that are no defaults."""
-    if table is None:
-        return {}
-    info = description.backend(table.target.backend)
+def said_options(
+    where: Where, table: Table | None, description: DeviceDescription
+) -> dict[str, str]:
+    """Return the backend options of a table, and those that are asked for, less all defaults.
+
+    So a job that was sent when they were said is the same where they are not.
+    """
+    info = description.backend(where.backend or (table.target.backend if table else ""))
     defaults = {option.name: option.default for option in info.options} if info else {}
+    said = {**(table.target.options if table is not None else {}), **where.options}
     # A default may be what nobody could ask for, such as nothing.
-    return {n: v for n, v in table.target.options.items() if v != defaults.get(n)}
+    return {name: value for name, value in said.items() if value != defaults.get(name)}
+
+
+def same_cpus(text: str) -> str:
+    """Return a list of cores as agents write it; what is none, as it stands."""
+    found = parse_cpus(text)
+    return format_cpus(found) if found else text
 
 
 @contextlib.contextmanager

@@ -16,7 +16,7 @@ from boardfront.host.report.chart_parts import (
     series_colour,
     side_by_side,
 )
-from boardfront.host.report.findings import accuracy_limit, limit_s
+from boardfront.host.report.limits import drawn_limits
 from boardfront.host.report.theme import time_unit
 from boardfront.protos.records import Verdict
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from boardfront.host.report.findings import Findings, Member
     from boardfront.host.report.hypervolumes import Growth
+    from boardfront.host.report.limits import DrawnLimits
     from boardfront.host.report.theme import Colours, TimeUnit
     from boardfront.host.view.run_view import CandidateView
     from boardfront.search.evaluation import Latency
@@ -60,7 +61,7 @@ def front_chart(
     if front:
         layers += _front(front, unit, colours)
     layers += _measured(found.members, target, unit)
-    layers += _limits(found, target, unit, colours)
+    layers += _limits(drawn_limits(found, candidates, target), unit, colours)
     title = f"time on {target} ({unit.name})"
     chart = (
         alt.layer(*layers)
@@ -225,9 +226,9 @@ def _measured(members: Sequence[Member], target: str, unit: TimeUnit) -> list[An
     ]
 
 
-def _limits(found: Findings, target: str, unit: TimeUnit, colours: Colours) -> list[AnyChart]:
+def _limits(limits: DrawnLimits, unit: TimeUnit, colours: Colours) -> list[AnyChart]:
     layers: list[AnyChart] = []
-    latest_s, least = limit_s(found.view, target), accuracy_limit(found.view)
+    latest_s, least = limits.time_s, limits.accuracy
     rule: dict[str, Any] = {
         "color": colours.bad,
         "strokeDash": [6, 4],

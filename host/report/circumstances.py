@@ -31,12 +31,15 @@ class Spread:
 class Surroundings:
     """What was read while one target of one device was measured.
 
+    Targets that differ in nothing below are told together.
+
     Args:
         device: Name of the device, with its id.
         fingerprint: Of its kind, system and clocks.
         agent_version: Of its agent.
         backend: With version.
         options: In full.
+        task: What was timed, with its batch.
         cpus: Cores that networks ran on; empty where that is not written.
         origin: Whether times were measured or programmed.
         measurements: How many there are.
@@ -53,6 +56,7 @@ class Surroundings:
     agent_version: str
     backend: str
     options: str
+    task: str
     cpus: str
     origin: str
     measurements: int
@@ -136,6 +140,7 @@ def _group(entry: Mapping[str, Any]) -> tuple[str, ...]:
         entry["agent_version"],
         f"{key['backend']} {key['backend_version']}",
         ", ".join(f"{name}={value}" for name, value in key["options"]),
+        f"{key['task']['kind']}, batch {key['task']['batch']}",
         str(target.get("cpus", "")),
         key["origin"],
     )
@@ -145,13 +150,14 @@ def _surroundings(key: tuple[str, ...], entries: Sequence[Mapping[str, Any]]) ->
     results = [e["outcome"]["body"] for e in entries if e["outcome"]["kind"] == "result"]
     circumstances = [result.get("circumstances") or {} for result in results]
     throttled = _values(circumstances, ("throttle_events",))
-    device, fingerprint, agent_version, backend, options, cpus, origin = key
+    device, fingerprint, agent_version, backend, options, task, cpus, origin = key
     return Surroundings(
         device=device,
         fingerprint=fingerprint,
         agent_version=agent_version,
         backend=backend,
         options=options,
+        task=task,
         cpus=cpus,
         origin=origin,
         measurements=len(entries),

@@ -7,16 +7,19 @@ from typing import TYPE_CHECKING
 from boardfront.host import text
 from boardfront.host.export.pick import BEST, FASTEST
 from boardfront.host.report import rows, words
+from boardfront.host.report.anew import recalled
 from boardfront.host.report.hypervolumes import growths
 from boardfront.host.report.page import Document, drawn, head
-from boardfront.host.report.plots import comparison_plots
-from boardfront.protos.records import Verdict
+from boardfront.host.report.plots import COMPARED, NothingToDrawError, comparison_plots
+from boardfront.protos.errors import WrongInputError
+from boardfront.protos.records import TaskKind, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from typing import Any
 
     from boardfront.host.report.findings import Findings, Member
+    from boardfront.host.report.hypervolumes import Growth
     from boardfront.host.report.plots import Plot
 
 _SECTIONS = (
@@ -36,7 +39,7 @@ def comparison(runs: Sequence[Findings], draw: Callable[[Plot], Mapping[str, str
     """
     targets = common_targets(runs)
     name = " against ".join(run.view.name for run in runs)
-    plots = [plot for target in targets for plot in comparison_plots(runs, target)]
+    plots = [plot for target in targets for plot in comparison_plots(runs, target).values()]
     return Document(
         template="compare",
         content={
@@ -53,12 +56,45 @@ def comparison(runs: Sequence[Findings], draw: Callable[[Plot], Mapping[str, str
                     "name": run.view.name,
                     "rows": rows.front_rows(run),
                     "columns": rows.front_columns(run),
+                    "order": words.front_order(run),
                 }
                 for run in runs
             ],
             "notes": [note for run in runs for note in run.notes],
         },
     )
+
+
+def comparison_plot(runs: Sequence[Findings], kind: str, target: str = "") -> Plot:
+    """Return one plot that lays runs over each other.
+
+    Args:
+        runs: At least two.
+        kind: One of `plots.COMPARED`.
+        target: Whose times; empty takes the first that all runs time.
+
+    Raises:
+        WrongInputError: There is no such kind, or the runs do not all have the target.
+        NothingToDrawError: None of the runs has anything of it.
+    """
+    if kind not in COMPARED:
+        raise WrongInputError(
+            f"{len(runs)} runs for the plot {kind!r}: expected one run; several are laid over "
+            f"each other for {' and '.join(COMPARED)}"
+        )
+    targets = common_targets(runs)
+    if not targets or (target and target not in targets):
+        wanted = f"target {target!r}" if target else "a target"
+        raise WrongInputError(
+            f"expected {wanted} that all {len(runs)} runs time, got in common: "
+            f"{', '.join(targets) or 'none'}; draw each alone"
+        )
+    made = comparison_plots(runs, target or targets[0])
+    if kind not in made:
+        raise NothingToDrawError(
+            f"none of the {len(runs)} runs has anything for the plot {kind!r}: look again later"
+        )
+    return made[kind]
 
 
 def common_targets(runs: Sequence[Findings]) -> tuple[str, ...]:
@@ -90,7 +126,7 @@ def side_by_side(runs: Sequence[Findings]) -> list[tuple[str, list[str]]]:
                 ),
                 (
                     "95 % of it after",
-                    [f"{one.evaluations_to(0.95)} evaluations" if one else "" for one in each],
+                    [_most_after(one) for one in each],
                 ),
             ]
     return table
@@ -132,10 +168,12 @@ def to_json(runs: Sequence[Findings]) -> dict[str, Any]:
 def _headline(runs: Sequence[Findings]) -> list[str]:
     lines = []
     for target in common_targets(runs):
+        lines += _unlike(runs, target)
         grown = growths([run.view for run in runs], target)
         if len(grown) > 1:
             lines.append(f"On {target}: {words.hypervolume_words(grown)}")
         lines += _fastest(runs, target)
+    lines += _elsewhere(runs) if common_targets(runs) else []
     changed = differences(runs)
     what = ", ".join(name for name, _ in changed[:6]) + (", ..." if len(changed) > 6 else "")
     one = len(changed) == 1
@@ -150,6 +188,43 @@ def _headline(runs: Sequence[Findings]) -> list[str]:
             words.origin_warning(run)
         )
     return lines
+
+
+def _unlike(runs: Sequence[Findings], target: str) -> list[str]:
+    """Say that a name stands for different things, where it does."""
+    told = {run.view.name: _what(run, target) for run in runs}
+    if len(set(told.values())) == 1:
+        return []
+    each = "; ".join(f"{what} in {name}" for name, what in told.items())
+    return [
+        f"{target} is not the same in all runs: {each}. What differs in time may be that, not the "
+        "networks."
+    ]
+
+
+def _what(run: Findings, target: str) -> str:
+    """Return what a target is: everything but the rules by which times are taken."""
+    one = next(one for one in run.view.targets if one.name == target)
+    parts = [words.device(one.device), one.backend]
+    parts += [f"{name}={value}" for name, value in sorted(one.options.items())]
+    parts += [] if one.task is TaskKind.INFERENCE else [one.task.value]
+    parts += [] if one.batch == 1 else [f"batch {one.batch}"]
+    parts += [f"cores {one.cpus}"] if one.cpus else []
+    return ", ".join(parts)
+
+
+def _elsewhere(runs: Sequence[Findings]) -> list[str]:
+    """Say that runs were measured on different devices, whatever their experiments call them."""
+    seen = {run.view.name: sorted({one.device for one in run.surroundings}) for run in runs}
+    if not all(seen.values()) or len({tuple(devices) for devices in seen.values()}) == 1:
+        return []
+    each = "; ".join(f"{name} on {', '.join(devices)}" for name, devices in seen.items())
+    return [f"Not all runs were measured on the same devices: {each}."]
+
+
+def _most_after(grown: Growth | None) -> str:
+    most = grown.evaluations_to(0.95) if grown else None
+    return rows.MISSING if most is None else f"{most} evaluations"
 
 
 def _fastest(runs: Sequence[Findings], target: str) -> list[str]:
@@ -207,15 +282,8 @@ def _member_at(run: Findings, target: str, end: str) -> Member | None:
 
 
 def _settings(run: Findings) -> dict[str, str]:
-    from boardfront.host.config import recall_experiment
     from boardfront.host.experiment import settings_of
-    from boardfront.protos.errors import BoardfrontError
 
     found = {f"version of {name}": value for name, value in run.view.versions.items()}
-    if not run.view.experiment_text:
-        return found
-    try:
-        experiment = recall_experiment(run.view.experiment_text, file=run.view.name)
-    except BoardfrontError:
-        return found
-    return {**found, **settings_of(experiment)}
+    experiment = recalled(run.view)
+    return found if experiment is None else {**found, **settings_of(experiment)}

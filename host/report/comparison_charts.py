@@ -18,18 +18,27 @@ if TYPE_CHECKING:
 
 
 def comparison_chart(runs: Sequence[Findings], target: str, colours: Colours) -> dict[str, Any]:
-    """Draw the fronts of several runs over each other, by the best times there are."""
+    """Draw the fronts of several runs over each other, by the best times there are.
+
+    Args:
+        runs: To draw.
+        target: Its name.
+        colours: To draw in.
+
+    Returns:
+        A Vega-Lite chart; each point's description is `cRUN-INDEX|words`, runs from 0.
+    """
     rows = []
     times = [
-        (run, member, latency)
-        for run in runs
+        (place, run, member, latency)
+        for place, run in enumerate(runs)
         for member in run.members
         if target in member.times
         and (latency := member.times[target].latency)
         and member.candidate.accuracy is not None
     ]
-    unit = time_unit([latency.median_s for _, _, latency in times])
-    for run, member, latency in times:
+    unit = time_unit([latency.median_s for _, _, _, latency in times])
+    for place, run, member, latency in times:
         accuracy = member.candidate.accuracy or 0.0
         words = f"{run.view.name} member {member.index} {point_words(member.candidate, latency)}"
         rows.append(
@@ -39,7 +48,8 @@ def comparison_chart(runs: Sequence[Findings], target: str, colours: Colours) ->
                 "high": unit.of(latency.high_s),
                 "y": 100 * accuracy,
                 "series": run.view.name,
-                "about": about("", words),
+                # Evaluations have the same numbers in every run.
+                "about": about(f"{place}-{member.candidate.index}", words),
             }
         )
     names = [run.view.name for run in runs]

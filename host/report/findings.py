@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from boardfront.latency_models.accuracy import Accuracy, assess, spearman
 from boardfront.protos.records import Verdict
-from boardfront.search.objective import ObjectiveKind
+from boardfront.search.objective import ObjectiveKind, minimised
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from boardfront.host.view.run_view import CandidateView, RunView
     from boardfront.latency_models.blocks import BlockKey
     from boardfront.search.evaluation import Latency
+    from boardfront.search.objective import Objective
     from boardfront.search.space import Counts
 
 
@@ -68,7 +69,7 @@ class Member:
     """One network of the front.
 
     Args:
-        index: Its place in the front, fastest first, from 0.
+        index: Its number, from 0, as `boardfront export --pick` takes it.
         candidate: As it was searched.
         times: By target name, each target of the run.
         marks: "fastest", "knee", "best" (the most accurate), as `boardfront export` picks them.
@@ -104,7 +105,7 @@ class Findings:
 
     Args:
         view: All of it.
-        members: Of the front, fastest first.
+        members: Of the front, in order of their numbers.
         residuals: How far the searched times are from the re-measured, by target; only targets
             with both.
         agreement: By target: pairs of the front whose order of times is the "same", changed
@@ -196,10 +197,9 @@ def accuracy_limit(view: RunView) -> float | None:
 
 def _members(view: RunView, shipped: Shipped) -> tuple[Member, ...]:
     target = view.targets[0].name if view.targets else ""
-    front = sorted(view.front, key=lambda one: _order(one, target))
     measured = {(one.encoding, one.target): one for one in view.finalists}
     found = []
-    for index, candidate in enumerate(front):
+    for index, candidate in _numbered(view, shipped):
         times = {}
         for name in (target.name for target in view.targets):
             whole = measured.get((candidate.encoding, name))
@@ -221,17 +221,45 @@ def _members(view: RunView, shipped: Shipped) -> tuple[Member, ...]:
                 candidate=candidate,
                 times=times,
                 test_accuracy=shipped.test_accuracies.get(candidate.encoding),
-                counts=shipped.counts(candidate.encoding),
-                blocks=shipped.blocks(candidate.encoding),
+                counts=shipped.counts.get(candidate.encoding),
+                blocks=shipped.blocks.get(candidate.encoding, ()),
                 model=shipped.models.get(candidate.encoding, ""),
             )
         )
     return _marked(found, target) if target else tuple(found)
 
 
-def _order(candidate: CandidateView, target: str) -> float:
-    latency = candidate.latencies.get(target)
-    return latency.median_s if latency else -(candidate.accuracy or 0.0)
+def _numbered(view: RunView, shipped: Shipped) -> list[tuple[int, CandidateView]]:
+    """Return the front with its numbers, in their order.
+
+    The front file has them. What it does not hold, which is everything before a run's end, comes
+    behind, in the order in which the search puts its front (`search.loop.front_of`) and so the
+    file to come.
+    """
+    front = sorted(view.front, key=lambda one: _order(one, view.objectives))
+    first = max(shipped.indices.values(), default=-1) + 1
+    fresh = (one.encoding for one in front if one.encoding not in shipped.indices)
+    numbers = {**shipped.indices, **{one: first + i for i, one in enumerate(fresh)}}
+    return sorted(((numbers[one.encoding], one) for one in front), key=lambda pair: pair[0])
+
+
+def order_objective(objectives: Sequence[Objective]) -> Objective | None:
+    """Return what the search puts its front in order by: its first time, else its first score."""
+    return next((one for one in objectives if not one.is_maximised), next(iter(objectives), None))
+
+
+def _order(candidate: CandidateView, objectives: Sequence[Objective]) -> float:
+    objective = order_objective(objectives)
+    if objective is None:
+        return 0.0
+    score = candidate.accuracy
+    if objective.target is not None:
+        latency = candidate.latencies.get(objective.target)
+        score = latency.median_s if latency else None
+    if score is None:
+        return float("inf")
+    (value,) = minimised([objective], {objective.name: score})
+    return value
 
 
 def _marked(members: Sequence[Member], target: str) -> tuple[Member, ...]:
@@ -250,7 +278,9 @@ def _marked(members: Sequence[Member], target: str) -> tuple[Member, ...]:
             times={target: latency},
         )
         for member in members
-        if (latency := member.times[target].latency) and member.candidate.accuracy is not None
+        if (latency := member.times[target].latency)
+        and member.candidate.accuracy is not None
+        and not member.times[target].failure  # an export takes none without a measured time
     ]
     if len(shown) < 2:
         return tuple(members)

@@ -101,6 +101,7 @@ def report(found: Findings, draw: Callable[[Plot], Mapping[str, str]]) -> Docume
             "warning": words.origin_warning(found),
             "front": rows.front_rows(found),
             "columns": rows.front_columns(found),
+            "order": words.front_order(found),
             "accuracy_note": accuracy,
             "plots": {kind: drawn(each, draw) for kind, each in plots(found).items()},
             "candidates": rows.candidate_rows(shown, found.targets),
@@ -151,15 +152,11 @@ def drawn(each: Sequence[Plot], draw: Callable[[Plot], Mapping[str, str]]) -> li
 
 def _about(found: Findings) -> str:
     parts = [
-        f"{target.name}: {_device(target.device)}, {target.backend}"
+        f"{target.name}: {words.device(target.device)}, {target.backend}"
         + (f", batch {target.batch}" if target.batch != 1 else "")
         for target in found.view.targets
     ]
     return "Targets: " + "; ".join(parts) + "." if parts else "No experiment stands here yet."
-
-
-def _device(device: str | tuple[str, ...]) -> str:
-    return device if isinstance(device, str) else " + ".join(device)
 
 
 def _version() -> str:
@@ -179,6 +176,7 @@ def _render(template: str, content: Mapping[str, Any]) -> str:
         undefined=jinja2.StrictUndefined,
     )
     environment.filters["words"] = _markdown_words
+    environment.filters["code"] = _markdown_code
     return environment.get_template(template).render(content)
 
 
@@ -186,3 +184,11 @@ def _markdown_words(value: object) -> str:
     """Return a text that is nothing but a text inside a line or a cell."""
     plain = " ".join(str(value).split())
     return plain.replace("|", "\\|").replace("<", "&lt;")
+
+
+def _markdown_code(value: object) -> str:
+    """Return a text as code inside a line or a cell; no sign in it ends it."""
+    plain = " ".join(str(value).split()).replace("|", "\\|")
+    longest = max((len(run) for run in re.findall("`+", plain)), default=0)
+    fence, edge = "`" * (longest + 1), " " if "`" in plain else ""
+    return f"{fence}{edge}{plain}{edge}{fence}"

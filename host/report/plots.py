@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from boardfront.host.report import words
 from boardfront.host.report.hypervolumes import growths
+from boardfront.host.report.limits import drawn_limits
 from boardfront.host.report.pairs import member_pairs, table_pairs
 from boardfront.protos.errors import WrongInputError
 
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 
 KINDS = ("front", "hypervolume", "predicted", "devices", "architectures", "training")
 """Plots of a run."""
+
+COMPARED = ("front", "hypervolume")
+"""Those of them that lay several runs over each other."""
 
 MOST_CANDIDATES = 4000
 """So many are drawn and listed at most; the front always is."""
@@ -40,7 +44,7 @@ class Plot:
     """A plot that can be drawn.
 
     Args:
-        name: Of its ids in a page, e.g. "front-here".
+        name: Of its ids in a page and of its file, e.g. "front-here"; each plot has its own.
         title: For people.
         message: What it says, in words.
         svg: Draws it in a theme's colours, as an SVG document.
@@ -115,28 +119,27 @@ def table_plot(table: Table) -> Plot:
     )
 
 
-def comparison_plots(runs: Sequence[Findings], target: str) -> list[Plot]:
-    """Return the plots that lay runs over each other, on a target that all have."""
-    made = []
+def comparison_plots(runs: Sequence[Findings], target: str) -> dict[str, Plot]:
+    """Return the plots that lay runs over each other, by kind, on a target that all have."""
+    made = {}
+    targets = runs[0].targets
     if any(t.latency for run in runs for m in run.members if (t := m.times.get(target))):
         said = " ".join(f"{run.view.name}: {words.front_words(run, target)}" for run in runs)
-        made.append(
-            _plot(
-                f"fronts-{target}",
-                f"Fronts on {target}",
-                said,
-                lambda c: _comparison_charts().comparison_chart(runs, target, c),
-            )
+        made["front"] = _plot(
+            _name("fronts", target, targets),
+            f"Fronts on {target}",
+            said,
+            lambda c: _comparison_charts().comparison_chart(runs, target, c),
         )
     grown = growths([run.view for run in runs], target)
     if grown:
-        made.append(
-            _plot(
-                f"hypervolumes-{target}",
-                f"Hypervolume over evaluations, {target}",
-                words.hypervolume_words(grown),
-                lambda c: _charts().hypervolume_chart(grown, c),
-            )
+        said = words.hypervolume_words(grown)
+        alone = f"Only {grown[0].name} has it: " if len(grown) == 1 else ""
+        made["hypervolume"] = _plot(
+            _name("hypervolumes", target, targets),
+            f"Hypervolume over evaluations, {target}",
+            alone + said,
+            lambda c: _charts().hypervolume_chart(grown, c),
         )
     return made
 
@@ -155,10 +158,12 @@ def _front(found: Findings, target: str) -> Plot | None:
     shown = shown_candidates(found)
     if not any(target in one.latencies and one.accuracy is not None for one in shown):
         return None
+    said = words.front_words(found, target) + _HOLLOW
+    left_out = drawn_limits(found, shown, target).left_out
     return _plot(
-        f"front-{target}",
+        _name("front", target, found.targets),
         f"Accuracy against time on {target}",
-        words.front_words(found, target) + _HOLLOW,
+        f"{said} {left_out}" if left_out else said,
         lambda c: _charts().front_chart(found, shown, target, c),
     )
 
@@ -168,7 +173,7 @@ def _hypervolume(found: Findings, target: str) -> Plot | None:
     if not grown:
         return None
     return _plot(
-        f"hypervolume-{target}",
+        _name("hypervolume", target, found.targets),
         f"Hypervolume over evaluations, {target}",
         words.hypervolume_words(grown),
         lambda c: _charts().hypervolume_chart(grown, c),
@@ -185,7 +190,7 @@ def _predicted(found: Findings, target: str) -> Plot | None:
     if target in found.agreement:
         said += " " + words.order_words(found.agreement[target], target)
     return _plot(
-        f"predicted-{target}",
+        _name("predicted", target, found.targets),
         f"Searched against re-measured, {target}",
         said,
         lambda c: _time_charts().predicted_chart(member_pairs(found, target), c),
@@ -248,20 +253,31 @@ def _time_charts() -> ModuleType:
     return time_charts
 
 
-def _plot(name: str, title: str, message: str, chart: Callable[[Colours], dict[str, Any]]) -> Plot:
-    identifier = "".join(sign if sign.isalnum() else "-" for sign in name)
+def _name(kind: str, target: str, targets: Sequence[str]) -> str:
+    """Return a plot's name: no two targets have the same, whatever signs theirs are made of."""
+    names: dict[str, str] = {}
+    taken: set[str] = set()
+    for one in targets:
+        plain = "".join(sign if sign.isalnum() else "-" for sign in one)
+        tries = (plain, *(f"{plain}-{number}" for number in range(2, len(targets) + 2)))
+        # Some file systems do not tell large letters from small ones.
+        names[one] = next(name for name in tries if name.casefold() not in taken)
+        taken.add(names[one].casefold())
+    return f"{kind}-{names[target]}"
 
+
+def _plot(name: str, title: str, message: str, chart: Callable[[Colours], dict[str, Any]]) -> Plot:
     def svg(colours: Colours) -> str:
         from boardfront.host.report.drawing import svg_of
 
         return svg_of(
             chart(colours),
-            name=identifier,
+            name=name,
             title=title,
             message=message,
         )
 
-    return Plot(name=identifier, title=title, message=message, svg=svg)
+    return Plot(name=name, title=title, message=message, svg=svg)
 
 
 _MAKERS: dict[str, Callable[[Findings, str], Plot | None]] = {

@@ -20,6 +20,6 @@ def read_findings(folder: RunFolder) -> Findings:
         WrongInputError: Its experiment file or its journal cannot be read.
     """
     view = read_run(folder)
-    shipped, missing = read_shipped(folder)
+    shipped, missing = read_shipped(folder, [one.encoding for one in view.front])
     surroundings, unread = read_surroundings(folder.measurements)
     return find(view, shipped, surroundings, (*missing, *unread))

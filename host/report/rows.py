@@ -77,7 +77,7 @@ class CandidateRow:
 
 
 def front_rows(found: Findings) -> list[FrontRow]:
-    """Return the front, fastest first."""
+    """Return the front, in order of its numbers."""
     return [_front_row(member) for member in found.members]
 
 
@@ -127,6 +127,7 @@ def circumstance_rows(surroundings: Sequence[Surroundings]) -> list[tuple[str, l
         ("device", [one.device for one in surroundings]),
         ("backend", [one.backend for one in surroundings]),
         ("options", [one.options or MISSING for one in surroundings]),
+        ("task", [one.task for one in surroundings]),
         ("cores", [one.cpus or "the device's default" for one in surroundings]),
         ("origin of times", [one.origin for one in surroundings]),
         (

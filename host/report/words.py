@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from boardfront.host import text
+from boardfront.host.report.findings import order_objective
 from boardfront.host.view.run_view import RunState
 from boardfront.protos.records import Origin
 
@@ -67,11 +68,8 @@ def trust(time: MemberTime) -> str:
         return f"{DO_NOT_TRUST}: failed"
     if time.latency is None:
         return "no time"
-    if time.latency.predicted:
-        return f"{DO_NOT_TRUST}: predicted, not measured"
-    if not time.is_trusted:
-        return f"{DO_NOT_TRUST}: {time.latency.word}"
-    return "ok" if time.measured else "ok, not yet re-measured"
+    said = "ok" if time.is_trusted else f"{DO_NOT_TRUST}: {time.latency.word}"
+    return said if time.measured else f"{said}, not yet re-measured"
 
 
 def limit(time: MemberTime) -> str:
@@ -82,6 +80,20 @@ def limit(time: MemberTime) -> str:
     if time.over_limit or latency.median_s > time.limit_s:
         return "broken"
     return "kept" if latency.high_s <= time.limit_s else "kept by the median only"
+
+
+def front_order(found: Findings) -> str:
+    """Return what a front is in order of, to be put behind its name; empty where that is open."""
+    objective = order_objective(found.view.objectives)
+    if objective is None or objective.target is None:
+        return ""
+    where = f" on {objective.target}" if len(found.targets) > 1 else ""
+    return f", fastest first in the search{where}"
+
+
+def device(name: str | tuple[str, ...]) -> str:
+    """Return where a target's networks are timed."""
+    return name if isinstance(name, str) else " + ".join(name)
 
 
 def front_words(found: Findings, target: str) -> str:

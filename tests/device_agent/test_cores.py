@@ -9,6 +9,7 @@ import pytest
 from tests.device_agent import boards
 
 from boardfront.device_agent import cores
+from boardfront.protos.core_lists import format_cpus
 from boardfront.protos.errors import WrongInputError
 from boardfront.protos.records import CpuCluster
 
@@ -28,14 +29,14 @@ if TYPE_CHECKING:
 )
 def test_lists_are_read_and_written(text: str, cpus: tuple[int, ...], spelt: str) -> None:
     assert cores.parse_cpus(text) == cpus
-    assert cores.format_cpus(cpus) == spelt
+    assert format_cpus(cpus) == spelt
 
 
 def test_any_set_survives_the_way_there_and_back() -> None:
     rng = np.random.default_rng(7)
     for size in rng.integers(20, size=200):
         chosen = set(rng.integers(64, size=size).tolist())
-        assert set(cores.parse_cpus(cores.format_cpus(chosen))) == chosen
+        assert set(cores.parse_cpus(format_cpus(chosen))) == chosen
 
 
 @pytest.mark.parametrize("text", ["a", "3-1", "-1", "1-", "0x3", "1-2-3", "²", "1;2"])

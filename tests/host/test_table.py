@@ -57,6 +57,11 @@ def test_pairs_in_a_pipe_have_no_padding(capsys: pytest.CaptureFixture[str]) -> 
     assert capsys.readouterr().out == "store\there\nmeasurements\t3\n"
 
 
+def test_pairs_beside_a_table_leave_the_pipe_to_it(capsys: pytest.CaptureFixture[str]) -> None:
+    print_pairs([("base", "1.5")], beside_table=True)
+    assert capsys.readouterr() == ("", "base\t1.5\n")
+
+
 def test_a_terminal_gets_columns_and_a_title() -> None:
     said = _on_a_terminal(_PROGRAM)
     lines = [line.rstrip() for line in said.splitlines()]

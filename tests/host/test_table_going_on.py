@@ -4,18 +4,29 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 from tests.device_agent.harness import serving
+from tests.latency_models import table_samples
 
+from boardfront.host.chain_writer import TableSpace
+from boardfront.host.commands.table_build import BuildArguments, asked_of
+from boardfront.host.commands.table_where import Where
+from boardfront.host.fleet.address import RemoteAddress
+from boardfront.host.fleet.client import AgentClient
 from boardfront.latency_models.store import MeasurementStore
 from boardfront.latency_models.table import NetworkRole, Table
+from boardfront.latency_models.table_rule import BuildRule
+from boardfront.protos.core_lists import parse_cpus
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from tests.host.searching import Place
+
+    from boardfront.latency_models.table_rule import TableTask
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -47,6 +58,48 @@ def _jobs(place: Place) -> Counter[str]:
         (first,) = store.get([1])
         found = store.recent(device_id=first.device_id, limit=10_000)
     return Counter(f"{one.job_id} {one.subject_id}" for one in found)
+
+
+def test_a_job_under_way_is_asked_for_in_the_same_words(place: Place, device: str) -> None:
+    """Else its agent would refuse it: the same job cannot be of something else."""
+    client = AgentClient(RemoteAddress(device))
+    description = client.describe()
+    client.close()
+    cpus = description.default_cpus
+
+    def asked(before: Table | None, *, cpus: str, options: Mapping[str, str]) -> TableTask:
+        where = Where(device=device, backend="fake", options=options, cpus=cpus, store="s.db")
+        space = TableSpace("spos", {"resolution": 8})
+        arguments = BuildArguments(
+            space="spos",
+            settings={"resolution": 8},
+            task="inference",
+            batch=1,
+            where=where,
+            output=place.folder / "toy.json",
+            rule=BuildRule(),
+        )
+        return asked_of(arguments, space, before, description, seed="s")
+
+    defaults = {option.name: option.default for option in description.backends[0].options}
+    assert "noise" in defaults
+    made = table_samples.table()
+    target = replace(
+        made.target,
+        fingerprint=description.fingerprint,
+        backend="fake",
+        backend_version=description.backends[0].version,
+        options={**defaults, "noise": "0.002"},
+        cpus=cpus,
+    )
+    version = description.measurement_protocol_version
+    before = replace(made, target=target, seed="s", measurement_protocol_version=version)
+    given = {"noise": "0.002", "fault": defaults["fault"]}
+    first = asked(None, cpus=",".join(map(str, parse_cpus(cpus) or ())), options=given)
+    again = asked(before, cpus="", options={})
+    assert (first.cpus, dict(first.options)) == (cpus, {"noise": "0.002"})
+    assert (again.cpus, dict(again.options)) == (cpus, {"noise": "0.002"})
+    assert asked(None, cpus="", options={}).cpus == cpus
 
 
 def test_options_networks_and_the_device_of_a_build_that_is_gone_on_with(

@@ -136,7 +136,7 @@ def test_what_is_shown(made: Made) -> None:
     assert f"digest {other_board().content_digest}" in done.stdout
     assert "10 of 10, 10 transferred, not measured here" in about["blocks"]
     assert "transferred blocks, summed" in about["model"]
-    assert "~ not measured here" in lines
+    assert "~\tnot measured here" in lines
     cell = next(line for line in lines if line.startswith("x\t")).split("\t")[1]
     entry = next(e for e in made.table.entries if e.block.kind == "x")
     assert cell == f"{entry.time_s * 1e3:.4f}~"

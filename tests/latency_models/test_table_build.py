@@ -673,3 +673,20 @@ def test_a_base_that_cannot_be_written_ends_the_build() -> None:
 
     with pytest.raises(BuildFailedError, match="at most 2 GB of weights"):
         list(_builder(Device(), writer=Writer()).run())
+
+
+def test_blocks_behind_a_level_that_failed_once_are_no_holes() -> None:
+    (level, *_) = [one for one in _builder(Device()).plan.levels() if one.kind is LookKind.LEVEL]
+    device = Faltering(failing={level.name})
+    builder = _builder(device, rule=BuildRule(rounds=0))
+    behind = {one.name for one in builder.plan.entries if one.against == level.chain}
+    assert behind
+    for step in builder.run():
+        if step.look.name in behind:
+            device.failing.clear()
+    table = builder.table()
+    assert table is not None
+    assert (table.missing, table.notes) == ((), ())
+    # For ever: they are left out, and the build ends.
+    broken = Faltering(failing={level.name})
+    assert set(_built(_builder(broken, rule=BuildRule(rounds=0))).missing) == behind

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,7 +21,7 @@ from boardfront.search.evaluation import EvaluationFailure, Latency
 from boardfront.search.spaces import catalog
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
     from boardfront.host.view.run_view import CandidateView, RunView
@@ -49,7 +49,9 @@ class Plan:
         done: That were made; None: all.
         seed: Of everything.
         targets: One or two of them.
-        limit_ms: On the first target; 0: none.
+        timed: The target whose time is an objective; empty: the first.
+        settings: Further lines of a target in the experiment, by its name.
+        limit_ms: On the target whose time is an objective; 0: none.
         over: How much longer whole networks take than the search said.
         verdict: Of every third re-measured time.
         ended: Whether finalists were measured and the front shipped.
@@ -61,12 +63,19 @@ class Plan:
     done: int | None = None
     seed: int = 1
     targets: tuple[str, ...] = TARGETS
+    timed: str = ""
+    settings: Mapping[str, str] = field(default_factory=dict)
     limit_ms: float = 0.8
     over: float = 1.02
     verdict: Verdict = Verdict.CONTENDED
     ended: bool = True
     origin: Origin = Origin.MEASURED
     population: int = 12
+
+    @property
+    def objective_target(self) -> str:
+        """The target whose time is an objective."""
+        return self.timed or self.targets[0]
 
 
 def make(folder: Path, plan: Plan, name: str = "made") -> RunFolder:
@@ -92,9 +101,10 @@ def experiment_text(plan: Plan) -> str:
         f'seed = {plan.seed}\n\n[space]\nname = "spos"\n{space}\n\n[data]\nname = "digits"\n\n'
         "[supernet]\nepochs = 40\nbatch = 64\nlearning_rate = 0.2\n\n"
         f"[search]\npopulation = {plan.population}\nevaluations = {plan.evaluations}\n\n"
-        + "\n".join(target.format(one) for one in plan.targets)
+        + "\n".join(target.format(one) + plan.settings.get(one, "") for one in plan.targets)
         + '\n[[objective]]\nname = "accuracy"\nkind = "accuracy"\n'
-        + f'\n[[objective]]\nname = "latency"\nkind = "latency"\ntarget = "{plan.targets[0]}"\n'
+        + '\n[[objective]]\nname = "latency"\nkind = "latency"\n'
+        + f'target = "{plan.objective_target}"\n'
         + limit
     )
 
@@ -188,14 +198,12 @@ def _evaluation(
             ),
         )
     verdict = Verdict.UNSTABLE if index % 7 == 3 else Verdict.OK
-    times = [first_s, 2.1 * first_s * (1 + 0.08 * float(rng.normal()))]
+    each_s = [first_s, 2.1 * first_s * (1 + 0.08 * float(rng.normal()))]
+    times_s = dict(zip(plan.targets, each_s, strict=False))
     return records.Evaluation(
         **common,
-        scores={"accuracy": accuracy, "latency": first_s},
-        latencies={
-            target: latency(time_s, verdict)
-            for target, time_s in zip(plan.targets, times, strict=False)
-        },
+        scores={"accuracy": accuracy, "latency": times_s[plan.objective_target]},
+        latencies={target: latency(time_s, verdict) for target, time_s in times_s.items()},
     )
 
 
@@ -203,7 +211,7 @@ def _finalists(view: RunView, plan: Plan) -> Iterator[records.Record]:
     for target in plan.targets:
         for place, member in enumerate(view.front):
             whole = _whole(member, target, place, plan)
-            limit_s = plan.limit_ms / 1e3 if target == plan.targets[0] else 0.0
+            limit_s = plan.limit_ms / 1e3 if target == plan.objective_target else 0.0
             yield records.FinalistMeasured(
                 encoding=member.encoding,
                 target=target,
@@ -229,7 +237,7 @@ def _whole(member: CandidateView, target: str, place: int, plan: Plan) -> Latenc
 def _ship(run: RunFolder, view: RunView, plan: Plan) -> None:
     """Write what only a finished run has: its front with test accuracies, raw measurements."""
     space = catalog.load("spos", SPACE)
-    front = sorted(view.front, key=lambda one: one.latencies[plan.targets[0]].median_s)
+    front = sorted(view.front, key=lambda one: one.latencies[plan.objective_target].median_s)
     wholes = {(one.encoding, one.target): one for one in view.finalists}
     members = tuple(
         fronts.FrontMember(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from tests.host.report.made import Plan, make
 
-from boardfront.host.report import page
+from boardfront.host.report import comparing, page
 from boardfront.host.report.pictures import find_browser
 from boardfront.host.report.reading import read_findings
 
@@ -110,6 +110,24 @@ def test_a_point_lights_its_row_and_tells_its_values(shown: Shown) -> None:
     point.click(force=True)
     assert shown.page.evaluate("document.activeElement.dataset.c") == key
     assert shown.page.evaluate("document.activeElement.tagName") == "TR"
+
+
+def test_a_row_of_a_comparison_lights_the_points_of_its_own_run(
+    browser: Browser, whole: RunFolder, other: RunFolder, tmp_path: Path
+) -> None:
+    path = tmp_path / "both.html"
+    runs = [read_findings(whole), read_findings(other)]
+    path.write_text(page.page(comparing.comparison(runs, page.in_page), 0.0))
+    opened = Shown(browser, path)
+    rows = opened.page.locator("#fronts tr[data-c]")
+    assert rows.count() == sum(len(run.members) for run in runs)
+    for place in (0, rows.count() - 1):
+        rows.nth(place).hover()
+        assert opened.page.locator("tr.lit").count() == 1
+        # A point on each of two targets.
+        assert opened.page.locator("#plots .ring").count() == 2
+    assert opened.said == []
+    opened.close()
 
 
 def test_it_works_by_keyboard_alone(shown: Shown) -> None:

@@ -42,7 +42,7 @@ def test_a_real_run_is_told(finished: Place, boardfront: Command, place: Place) 
     assert f"loss {journalled(run, records.TrainingProgress)[0].loss:.3f} in the first" in written
     assert f"{last.loss:.3f} in the last" in written
     assert run.experiment.read_text().splitlines()[0] in written
-    assert f"boardfront search {run.path}/experiment.toml" in written
+    assert f"boardfront search {run.source}" in written
     assert sorted(path.name for path in run.path.iterdir()) == before
 
 
@@ -129,12 +129,18 @@ def test_the_newest_run_is_meant_where_none_is_named(
         (["plot", "{run}", "front", "--target", "moon"], "no target 'moon'"),
         (["plot", "{run}", "front", "-o", "a.gif"], "expected a name that ends in .svg or .png"),
         (["plot", "nothing.json", "residual"], "expected a latency table"),
+        (["plot", "a.json", "b.json", "residual"], "expected one latency table"),
+        (["plot", "{run}", "{run}", "front"], "expected runs that differ"),
+        (["plot", "{run}", "{other}", "devices"], "2 runs for the plot 'devices': expected one"),
+        (["plot", "{run}", "{other}", "front", "--target", "moon"], "that all 2 runs time"),
+        (["plot", "{run}", "{other}", "pie"], "no plot 'pie'"),
     ],
 )
 def test_wrong_input_is_one_line(
-    arguments: list[str], text: str, whole: RunFolder, boardfront: Command
+    arguments: list[str], text: str, whole: RunFolder, other: RunFolder, boardfront: Command
 ) -> None:
-    code, out, err = boardfront(*(one.format(run=whole.path) for one in arguments))
+    paths = {"run": whole.path, "other": other.path}
+    code, out, err = boardfront(*(one.format(**paths) for one in arguments))
     assert (code, out) == (2, "")
     (line,) = err.splitlines()
     assert text in line
@@ -150,6 +156,18 @@ def test_a_plot_alone(whole: RunFolder, boardfront: Command, place: Place) -> No
     assert "rank the candidates alike" in err
     assert err.splitlines()[-1] == "d.png"
     assert (place.folder / "d.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+
+
+@pytest.mark.parametrize("kind", ["front", "hypervolume"])
+def test_a_plot_of_several_runs(
+    kind: str, whole: RunFolder, other: RunFolder, boardfront: Command
+) -> None:
+    code, out, err = boardfront("plot", str(whole.path), str(other.path), kind)
+    assert (code, err) == (0, "")
+    assert out.startswith("<svg")
+    message = out.partition("</desc>")[0]
+    assert f"{whole.path.name}: " in message
+    assert f"{other.path.name}: " in message
 
 
 def test_what_a_run_has_not_is_told(empty: RunFolder, boardfront: Command) -> None:
@@ -168,9 +186,10 @@ def test_a_table_against_its_whole_networks(boardfront: Command, place: Place) -
 
 
 def test_on_a_terminal_it_says_where_the_file_is(whole: RunFolder, place: Place) -> None:
+    command = ["plot", str(whole.path), "front", "--target", "rock5b"]
     ours, its = pty.openpty()
     with subprocess.Popen(
-        [sys.executable, "-m", "boardfront.host.cli", "plot", str(whole.path), "training"],
+        [sys.executable, "-m", "boardfront.host.cli", *command],
         stdout=its,
         stderr=subprocess.PIPE,
         cwd=place.folder,
@@ -180,7 +199,7 @@ def test_on_a_terminal_it_says_where_the_file_is(whole: RunFolder, place: Place)
         _, err = process.communicate(timeout=120)
     os.close(its)
     os.close(ours)
-    name = f"{whole.path.name}-training.svg"
+    name = f"{whole.path.name}-front-rock5b.svg"
     assert err.splitlines()[-1] == name
     assert (place.folder / name).read_text().startswith("<svg")
 

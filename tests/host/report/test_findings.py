@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -18,14 +19,13 @@ from boardfront.host.report.pairs import member_pairs
 from boardfront.host.report.reading import read_findings
 from boardfront.host.report.theme import PAPER
 from boardfront.host.report.time_charts import predicted_chart
+from boardfront.host.run_folder import RunFolder
 from boardfront.host.view.run_view import CandidateView, RunState, RunView
 from boardfront.protos.records import Origin, Verdict
 from boardfront.search.objective import Objective, ObjectiveKind
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from boardfront.host.run_folder import RunFolder
 
 
 def test_members_stand_as_the_front_file_has_them(whole: RunFolder) -> None:
@@ -37,6 +37,72 @@ def test_members_stand_as_the_front_file_has_them(whole: RunFolder) -> None:
         m["counts"]["params"] for m in shipped
     ]
     assert all(len(member.blocks) == 14 for member in found.members)
+
+
+def test_members_have_the_numbers_by_which_they_are_exported(tmp_path: Path) -> None:
+    run = make(tmp_path, Plan(seed=4, timed="rock5b", limit_ms=0.0))
+    shipped = {
+        m["encoding"]: m["index"] for m in json.loads(run.front_json.read_text())["members"]
+    }
+    found = read_findings(run)
+    assert {m.candidate.encoding: m.index for m in found.members} == shipped
+    assert [member.index for member in found.members] == list(range(len(shipped)))
+    first_target = [m.times["pi5"].searched for m in found.members]
+    times_s = [one.median_s for one in first_target if one]
+    assert times_s != sorted(times_s)
+    # The export's default is the first target, whatever the search went by.
+    (fastest,) = (member for member in found.members if "fastest" in member.marks)
+    measured = [m.times["pi5"].measured for m in found.members]
+    least = min((one for one in measured if one), key=lambda one: one.median_s)
+    assert fastest.times["pi5"].measured == least
+    run.front_json.unlink()
+    assert {m.candidate.encoding: m.index for m in read_findings(run).members} == shipped
+
+
+def test_a_member_that_the_front_file_lacks_has_a_number_of_its_own(tmp_path: Path) -> None:
+    run = make(tmp_path, Plan(evaluations=24))
+    content = json.loads(run.front_json.read_text())
+    lost = content["members"].pop(0)["encoding"]
+    run.front_json.write_text(json.dumps(content))
+    found = read_findings(run)
+    assert [m.index for m in found.members] == [*range(1, len(found.members) + 1)]
+    assert found.members[-1].candidate.encoding == lost
+
+
+_ODD = {
+    "is not at hand": "raise RuntimeError('it needs its\\ncompiler')\n",
+    "cannot tell blocks": """\
+from boardfront.search.spaces.spos import SposSpace
+
+class Odd(SposSpace):
+    def decompose(self, encoding):
+        raise KeyError(encoding)
+""",
+}
+
+
+@pytest.mark.parametrize("said", _ODD)
+def test_a_space_that_fails_leaves_the_rest_of_the_report(
+    said: str, whole: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = f"odd_{len(said)}"
+    metadata = tmp_path / f"{package}-1.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1\n")
+    (metadata / "entry_points.txt").write_text(f"[boardfront.spaces]\nodd = {package}:Odd\n")
+    (tmp_path / f"{package}.py").write_text(_ODD[said])
+    monkeypatch.syspath_prepend(tmp_path)
+    run = RunFolder(tmp_path / "run")
+    shutil.copytree(whole.path, run.path)
+    run.experiment.write_text(run.experiment.read_text().replace('"spos"', '"odd"'))
+    found = read_findings(run)
+    (note,) = found.notes
+    assert note.startswith(f"the space {said} (")
+    assert note.endswith("missing")
+    assert "\n" not in note
+    assert all(member.blocks == () for member in found.members)
+    assert all((member.counts is None) == ("not at hand" in said) for member in found.members)
+    assert found.members[0].test_accuracy is not None
 
 
 def test_predicted_times_keep_their_intervals(whole: RunFolder) -> None:
@@ -90,6 +156,12 @@ def test_what_cannot_be_trusted_says_so() -> None:
     assert words.trust(time) == "do not trust: throttled"
     assert words.trust(replace(time, measured=latency(0.001))) == "ok"
     assert words.trust(replace(time, measured=None)) == "ok, not yet re-measured"
+    unmeasured = replace(time, searched=latency(0.001, Verdict.DRIFTED), measured=None)
+    assert words.trust(unmeasured) == "do not trust: drifted, not yet re-measured"
+    guessed = replace(latency(0.001), verdict=None, measurement_id=None, predicted=True)
+    assert words.trust(replace(unmeasured, searched=guessed)) == (
+        "do not trust: predicted, not yet re-measured"
+    )
     assert words.trust(replace(time, failure="it burnt")) == "do not trust: failed"
     assert words.trust(MemberTime()) == "no time"
 
@@ -132,6 +204,23 @@ def test_circumstances_are_told_by_device(whole: RunFolder) -> None:
     assert second.readings["temperature (C)"].high == 71.0
     assert (first.throttle_events, second.throttle_events) == (0, 12)
     assert second.evidence == (("the hardware held itself back 5 times", 4),)
+
+
+def test_targets_of_one_device_that_differ_in_their_task_are_told_apart(
+    whole: RunFolder, tmp_path: Path
+) -> None:
+    entries = [json.loads(line) for line in whole.measurements.read_text().splitlines()]
+    here = [entry for entry in entries if entry["device_name"] == "pi5"]
+    for entry in here[::3]:
+        entry["key"]["task"]["batch"] = 8
+    for entry in here[1::3]:
+        entry["key"]["task"]["kind"] = "training-step"
+    path = tmp_path / "measurements.jsonl"
+    path.write_text("".join(json.dumps(entry) + "\n" for entry in here))
+    found, _ = read_surroundings(path)
+    tasks = {one.task for one in found}
+    assert tasks == {"inference, batch 8", "training-step, batch 1", "inference, batch 1"}
+    assert sum(one.measurements for one in found) == len(here)
 
 
 def test_damaged_measurements_are_told(whole: RunFolder, tmp_path: Path) -> None:

@@ -153,6 +153,95 @@ def test_a_comparison_says_what_differs(whole: RunFolder, other: RunFolder) -> N
     assert f"{max(volumes, key=volumes.get)} has the largest." in told
 
 
+def test_rows_of_runs_that_are_compared_have_their_own_points(
+    whole: RunFolder, other: RunFolder
+) -> None:
+    runs = [read_findings(whole), read_findings(other)]
+    tree = _parsed(page.page(comparing.comparison(runs, page.in_page), 0.0))
+    rows_, points = (
+        [one.attrib["data-c"] for one in tree.iter(tag) if "data-c" in one.attrib]
+        for tag in (f"{_XHTML}tr", f"{_SVG}path")
+    )
+    assert len(rows_) == len(set(rows_)) == sum(len(run.members) for run in runs)
+    assert set(points) == set(rows_)
+
+
+def test_a_run_that_found_nothing_is_compared(other: RunFolder, tmp_path: Path) -> None:
+    nothing = make(tmp_path, Plan(evaluations=12, limit_ms=1e-3, ended=False), "nothing")
+    runs = [read_findings(other), read_findings(nothing)]
+    told = page.markdown(comparing.comparison(runs, lambda _: {}))
+    (line,) = [one for one in told.splitlines() if one.startswith("| 95 % of it after |")]
+    assert re.fullmatch(r"\| 95 % of it after \| \d+ evaluations \| - \|", line)
+    assert "None" not in told
+
+
+def test_a_comparison_says_where_a_name_means_another_thing(
+    whole: RunFolder, other: RunFolder, tmp_path: Path
+) -> None:
+    same = read_findings(other)
+    batch = {"pi5": "batch = 8\n"}
+    run = make(tmp_path, Plan(evaluations=24, settings=batch), "batched")
+    run.measurements.write_text(run.measurements.read_text().replace("0" * 16, "e" * 16))
+    changed = read_findings(run)
+    lines = comparing.comparison([same, changed], lambda _: {}).content["headline"]
+    assert lines[0] == (
+        f"pi5 is not the same in all runs: local, fake, noise=0.01 in {same.view.name}; local, "
+        f"fake, noise=0.01, batch 8 in {changed.view.name}. What differs in time may be that, not "
+        "the networks."
+    )
+    devices = "Not all runs were measured on the same devices: "
+    assert [line for line in lines if line.startswith(devices)] == [
+        f"{devices}{same.view.name} on pi5 (00000000), rock5b (11111111); {changed.view.name} on "
+        "pi5 (eeeeeeee), rock5b (11111111)."
+    ]
+    calm = comparing.comparison([same, read_findings(whole)], lambda _: {}).content["headline"]
+    assert not any("same in all runs" in one or "same devices" in one for one in calm)
+
+
+def test_targets_may_be_called_anything(tmp_path: Path) -> None:
+    names = ("pi.5", "pi-5")
+    found = read_findings(make(tmp_path, Plan(evaluations=24, targets=names)))
+    drawn = [one.name for each in plots.plots(found).values() for one in each]
+    assert len(drawn) == len(set(drawn)) == 8
+    assert plots.plot(found, "front", "pi.5").name == "front-pi-5"
+    assert plots.plot(found, "front", "pi-5").name == "front-pi-5-2"
+    ids = re.findall(r' id="([^"]+)"', page.page(page.report(found, page.in_page), 0.0))
+    assert len(ids) == len(set(ids))
+
+
+def test_a_target_is_text_in_markdown(tmp_path: Path) -> None:
+    names = ("a|b <i>", "`c`")
+    settings = {"a|b <i>": 'reference = "`0|1`"\n'}
+    found = read_findings(make(tmp_path, Plan(evaluations=24, targets=names), "one"))
+    other = make(tmp_path, Plan(evaluations=24, targets=names, settings=settings), "two")
+    both = [found, read_findings(other)]
+    for told in (
+        page.markdown(page.report(found, lambda _: {})),
+        page.markdown(comparing.comparison(both, lambda _: {})),
+    ):
+        before_code = told.partition("```console")[0]
+        assert "<i>" not in before_code
+        assert "&lt;i>" in before_code
+        for table in re.findall(r"(?:^\|.*\n)+", told, re.MULTILINE):
+            widths = {len(re.findall(r"(?<!\\)\|", line)) for line in table.splitlines()}
+            assert len(widths) == 1
+    assert '| `` "`0\\|1`" `` |' in told
+
+
+@pytest.mark.parametrize(("limit_ms", "is_drawn"), [(0.8, True), (100.0, False)])
+def test_a_limit_far_off_is_told_in_place_of_drawn(
+    limit_ms: float,
+    is_drawn: bool,  # noqa: FBT001
+    tmp_path: Path,
+) -> None:
+    plan = Plan(evaluations=24, targets=("pi5",), limit_ms=limit_ms, ended=False)
+    plot = plots.plot(read_findings(make(tmp_path, plan)), "front")
+    drawn = re.findall(r">limit (.*?)<", plot.svg(PAPER))
+    assert drawn == (["800.0 us"] if is_drawn else [])
+    assert ("The limit of 100.0 ms is too far off to be drawn." in plot.message) is not is_drawn
+    assert "too far off" not in plot.message or not is_drawn
+
+
 def test_values_are_seconds_and_fractions(whole: RunFolder) -> None:
     said = rows.to_json(read_findings(whole))
     first = said["front"][0]
