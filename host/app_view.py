@@ -213,7 +213,7 @@ def _plot(
         Path, typer.Option("--runs", metavar="FOLDER", help="Where runs are kept.")
     ] = Path("runs"),
 ) -> int:
-    """Draw one plot of a run, of several over each other, or of a table."""
+    """Draw one plot of a run, of several runs, or of a table."""
     from boardfront.host.commands import plot
 
     return plot.run(

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 import time
 from typing import TYPE_CHECKING
 
+from boardfront.host.journal import lock_path
 from boardfront.protos.errors import BoardfrontError
 
 if TYPE_CHECKING:
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from boardfront.host.run_folder import RunFolder
 
 _POLL_S = 0.5
+_SIGN_EVERY_S = 60.0
 
 
 class RunCancelledError(BoardfrontError):
@@ -72,10 +75,17 @@ class RunControl:
                 time.sleep(_POLL_S)
 
 
+def _give_sign(folder: RunFolder) -> None:
+    """Renew the time of the run's lock file: who looks on from elsewhere does not see the lock."""
+    with contextlib.suppress(OSError):
+        os.utime(lock_path(folder.journal))
+
+
 class JobCanceller:
     """Ends jobs of a run as asked, on a thread of its own: who waits for a job cannot look.
 
-    Used as a context; costs a look into the control folder twice a second.
+    Used as a context; costs a look into the control folder twice a second. Once a minute it
+    gives a sign that the run lives, also where that waits, trains or measures for hours.
 
     Args:
         folder: Of the run.
@@ -101,7 +111,11 @@ class JobCanceller:
         self._thread.join(timeout=10 * _POLL_S)
 
     def _watch(self) -> None:
+        signed_s = float("-inf")
         while not self._stop.wait(_POLL_S):
+            if time.monotonic() - signed_s >= _SIGN_EVERY_S:
+                _give_sign(self._folder)
+                signed_s = time.monotonic()
             # A request that cannot be taken away is looked at again.
             with contextlib.suppress(OSError):
                 wanted = self._folder.job_requested()

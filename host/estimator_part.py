@@ -199,7 +199,7 @@ def _prepare_supernet(
                     epoch=news.epoch,
                     epochs=news.epochs,
                     loss=news.loss,
-                    learning_rate=training.learning_rate,
+                    learning_rate=news.learning_rate,
                     elapsed_s=news.elapsed_s,
                     validation_accuracy=news.validation_accuracy,
                 )

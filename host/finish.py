@@ -15,7 +15,7 @@ from boardfront.latency_models.table_finalists import FinalistTime
 from boardfront.search.objective import ObjectiveKind
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     import onnx
 
@@ -43,6 +43,8 @@ class Finish:
         journal: Takes every finalist.
         progress: Shows them.
         tables: That the search went by, by target.
+        obey: Called between the jobs of the finalists: the place to pause or to stop. What was
+            measured until then is in the store, and the next part of the run takes it from there.
     """
 
     folder: RunFolder
@@ -52,6 +54,7 @@ class Finish:
     journal: Journal
     progress: RunProgress
     tables: Mapping[str, RunTable]
+    obey: Callable[[], None] = lambda: None
 
     def run(
         self,
@@ -60,7 +63,11 @@ class Finish:
         front: Sequence[Candidate],
         seen: Sequence[Candidate],
     ) -> fronts.FrontReport:
-        """Measure the front whole on every target and write everything."""
+        """Measure the front whole on every target and write everything.
+
+        Raises:
+            RunCancelledError: If `obey` says so.
+        """
         estimator = prepared.estimator
         modules = {c.encoding: estimator.deployable(c.encoding) for c in front}
         whole: dict[str, dict[str, WholeTime]] = {c.encoding: {} for c in front}
@@ -97,6 +104,7 @@ class Finish:
 
         def on_round(done: int, total: int) -> None:
             self.progress.step(round(done / total * settings.processes), f"job {done} of {total}")
+            self.obey()
 
         return list(
             measure_whole(

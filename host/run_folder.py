@@ -97,13 +97,26 @@ class RunFolder:
     @property
     def job_seed(self) -> str:
         """What names this run's jobs on the agents."""
-        about = json.loads(self.about.read_text(encoding="utf-8"))
-        return str(about["job_seed"])
+        return self._told("job_seed")
 
     @property
     def source(self) -> Path:
         """The experiment file that the run was started from."""
-        return Path(json.loads(self.about.read_text(encoding="utf-8"))["experiment_source"])
+        return Path(self._told("experiment_source"))
+
+    def _told(self, what: str) -> str:
+        """Return what was written down when the run was made.
+
+        Raises:
+            WrongInputError: If that is gone.
+        """
+        try:
+            return str(json.loads(self.about.read_text(encoding="utf-8"))[what])
+        except (OSError, ValueError, KeyError) as error:
+            raise WrongInputError(
+                f"{self.about}: expected what the run was made with, got none ({error}): put the "
+                "file back from a copy, or begin a new run"
+            ) from error
 
     def request(self, what: str) -> None:
         """Lay a request into `control/`.
@@ -135,6 +148,16 @@ class RunFolder:
             return None
         taken = _take_oldest(found)
         return None if taken is None else _job_of(taken)
+
+    def forget_requests(self) -> tuple[str, ...]:
+        """Take all requests away; return their names."""
+        forgotten = []
+        with contextlib.suppress(OSError):
+            for path in sorted(self.control.iterdir()):
+                if path.name in _REQUESTS or _is_of_job(path.name):
+                    path.unlink(missing_ok=True)
+                    forgotten.append(path.name)
+        return tuple(forgotten)
 
 
 def _is_of_job(name: str) -> bool:
@@ -224,5 +247,13 @@ def find_run(text: str, runs: Path) -> RunFolder:
 def list_runs(runs: Path) -> Iterator[RunFolder]:
     """Yield the runs under `runs`, newest first."""
     found = [path.parent for path in runs.glob("*/experiment.toml")]
-    for path in sorted(found, key=lambda p: (p / "run.json").stat().st_mtime_ns, reverse=True):
+    for path in sorted(found, key=_made_ns, reverse=True):
         yield RunFolder(path)
+
+
+def _made_ns(run: Path) -> int:
+    """Return when a run was made; one that lost its `run.json` is the oldest."""
+    try:
+        return (run / "run.json").stat().st_mtime_ns
+    except OSError:
+        return 0

@@ -122,6 +122,7 @@ class SearchRun:
             self._interrupted(str(error))
             raise
         finally:
+            self._forget_requests()
             self._journal.close()
         return report
 
@@ -171,6 +172,7 @@ class SearchRun:
                 journal=self._journal,
                 progress=self._progress,
                 tables=self._tables,
+                obey=self._control.obey,
             ).run(targets, prepared, front, observer.seen)
         except KeyboardInterrupt:
             targets.close(cancel=True)
@@ -300,6 +302,12 @@ class SearchRun:
                 f"{self._folder.experiment} was changed since the run began: put it back, or "
                 "start a new run with it"
             )
+
+    def _forget_requests(self) -> None:
+        """Take away what came too late: the next part of the run shall not obey it."""
+        late = self._folder.forget_requests()
+        if late:
+            self._progress.say(f"asked too late, not obeyed: {', '.join(late)}")
 
     def _interrupted(self, reason: str) -> None:
         self._journal.append(records.Interrupted(reason=reason, time_unix_s=time.time()))

@@ -81,8 +81,11 @@ def watch(devices: Sequence[str], fleet_file: Path, *, as_json: bool) -> int:
         fleet_file: The fleet file.
         as_json: Whether to write a JSON object a change, whatever the terminal.
     """
+    from boardfront.host.tui.pace import give_way
     from boardfront.host.view.fleet_poller import FleetPoller, watched
 
+    # Before the boards' threads begin: each has what it is started with.
+    give_way()
     with FleetPoller(watched(devices, fleet_file)) as poller:
         if not as_json and sys.stdin.isatty() and sys.stdout.isatty():
             from boardfront.host.tui.fleet_app import FleetApp

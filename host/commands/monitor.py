@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from boardfront.host.run_folder import find_run, list_runs
+from boardfront.host.table import print_table
 from boardfront.protos.errors import BoardfrontError
 
 if TYPE_CHECKING:
@@ -41,7 +42,8 @@ def run(arguments: MonitorArguments) -> int:
             "with boardfront monitor --json"
         )
     folder = _wait_for(arguments)
-    from boardfront.host.tui.app import MonitorApp, give_way
+    from boardfront.host.tui.app import MonitorApp
+    from boardfront.host.tui.pace import give_way
 
     give_way()
     newest = partial(_newest, arguments.runs) if arguments.run == "latest" else None
@@ -52,10 +54,16 @@ def run(arguments: MonitorArguments) -> int:
 
 def _print(arguments: MonitorArguments) -> int:
     from boardfront.host.view.follow import read_run
-    from boardfront.host.view.snapshot import to_json, to_text
+    from boardfront.host.view.snapshot import front_table, to_json, to_text
 
     view = read_run(find_run(arguments.run, arguments.runs))
-    sys.stdout.write(to_json(view) + "\n" if arguments.as_json else to_text(view))
+    if arguments.as_json:
+        sys.stdout.write(to_json(view) + "\n")
+        return 0
+    # What is for programs goes alone into the pipe; the rest is for who looks on.
+    sys.stderr.write(to_text(view))
+    sys.stderr.flush()
+    print_table(*front_table(view))
     return 0
 
 

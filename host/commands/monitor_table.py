@@ -6,6 +6,7 @@ import json
 import sys
 from typing import TYPE_CHECKING
 
+from boardfront.host.table import print_pairs
 from boardfront.host.view import table_view
 from boardfront.host.view.table_view import TableFollower
 
@@ -29,15 +30,14 @@ def run(path: Path, *, as_lines: bool, as_json: bool = False) -> int:
         sys.stdout.write(json.dumps(_to_json(view), indent=2) + "\n")
         return 0
     if as_lines:
-        sys.stdout.write(f"{table_view.headline(view)}\n")
         done, total, left = table_view.progress(view)
-        if total:
-            sys.stdout.write(f"looks       {done} of {total}, {left}\n")
-        for name, value in table_view.lines(view):
-            sys.stdout.write(f"{name:<11} {value}\n")
+        looks = [("looks", f"{done} of {total}, {left}")] if total else []
+        print_pairs([("state", table_view.headline(view)), *looks, *table_view.lines(view)])
         return 0
+    from boardfront.host.tui.pace import give_way
     from boardfront.host.tui.table_app import TableApp
 
+    give_way()
     TableApp(follower.poll).run()
     return 0
 

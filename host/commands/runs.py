@@ -47,11 +47,13 @@ def run(runs: Path, *, as_json: bool) -> int:
 
 def summarise(folder: RunFolder) -> RunSummary:
     """Return what a run's journal says, without disturbing the run."""
+    # Before it is read: what ends meanwhile has written its end.
+    is_running = is_written(folder.journal)
     try:
         history = read_journal(folder.journal).records if folder.journal.exists() else ()
     except BoardfrontError as error:
         return _summary(folder, "damaged", (), detail=str(error))
-    return _summary(folder, _state(folder, history), history)
+    return _summary(folder, _state(history, is_running=is_running), history)
 
 
 def _summary(
@@ -75,10 +77,12 @@ def _summary(
     )
 
 
-def _state(folder: RunFolder, history: tuple[object, ...]) -> str:
-    if any(isinstance(record, records.RunFinished) for record in history):
-        return "completed"
-    return "running" if is_written(folder.journal) else "interrupted"
+def _state(history: tuple[object, ...], *, is_running: bool) -> str:
+    if is_running:
+        # A completed run that is resumed has its earlier end in its journal.
+        return "running"
+    is_finished = any(isinstance(record, records.RunFinished) for record in history)
+    return "completed" if is_finished else "interrupted"
 
 
 def _print(summaries: list[RunSummary]) -> None:

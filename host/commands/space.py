@@ -7,6 +7,7 @@ import sys
 from typing import TYPE_CHECKING, cast
 
 from boardfront.host import text
+from boardfront.host.table import print_tsv
 from boardfront.protos.errors import WrongInputError
 
 if TYPE_CHECKING:
@@ -38,6 +39,13 @@ def run_list(*, as_json: bool) -> int:
             for info in infos
         ]
         sys.stdout.write(json.dumps(content, indent=2) + "\n")
+        return 0
+    if not sys.stdout.isatty():
+        rows = []
+        for info in infos:
+            rows.append((info.name, "", "", info.summary))
+            rows += [(info.name, *parameter) for parameter in info.parameters]
+        print_tsv(("space", "setting", "default", "meaning"), rows)
         return 0
     for info in infos:
         sys.stdout.write(f"{info.name}: {info.summary}\n")

@@ -16,6 +16,7 @@ class TrainingReport:
         step: Finished steps of this epoch.
         steps: Steps of an epoch.
         loss: Mean training loss of this epoch so far.
+        learning_rate: Of the last finished step.
         epoch_done: Whether the epoch has ended and its checkpoint is written.
         validation_accuracy: Of one uniformly drawn path, from 0 to 1; None within an epoch and
             after most of them, because it takes time from the training.
@@ -27,6 +28,7 @@ class TrainingReport:
     step: int
     steps: int
     loss: float
+    learning_rate: float
     epoch_done: bool
     validation_accuracy: float | None
     elapsed_s: float

@@ -187,6 +187,7 @@ class _Session:
             step=self._steps,
             steps=self._steps,
             loss=self.losses[-1],
+            learning_rate=self._rate(self.epoch * self._steps - 1),
             epoch_done=True,
             validation_accuracy=self._validate() if self._is_validated() else None,
             elapsed_s=self.elapsed_s,
@@ -211,16 +212,21 @@ class _Session:
             step=step,
             steps=self._steps,
             loss=loss,
+            learning_rate=self._rate(self.epoch * self._steps + step - 1),
             epoch_done=False,
             validation_accuracy=None,
             elapsed_s=self.elapsed_s,
         )
 
+    def _rate(self, step: int) -> float:
+        """Return the learning rate of a step, counted from 0 over the whole training."""
+        return _learning_rate(self._training, step, self._steps)
+
     def _take_step(
         self, images: torch.Tensor, labels: torch.Tensor, encoding: str, step: int
     ) -> torch.Tensor:
         training = self._training
-        rate = _learning_rate(training, self.epoch * self._steps + step, self._steps)
+        rate = self._rate(self.epoch * self._steps + step)
         for group in self._optimizer.param_groups:
             group["lr"] = rate
         # Parameters off the path keep no gradient at all: neither decay nor momentum moves them.

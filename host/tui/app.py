@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
@@ -18,6 +17,7 @@ from typing_extensions import override
 from boardfront.host.tui.devices import DevicesSlot
 from boardfront.host.tui.header import header
 from boardfront.host.tui.looking import Looking
+from boardfront.host.tui.pace import Pace
 from boardfront.host.tui.panels import (
     DetailsPanel,
     LinesPanel,
@@ -42,15 +42,6 @@ if TYPE_CHECKING:
     from boardfront.host.run_folder import RunFolder
     from boardfront.host.view.fleet_view import FleetView
 
-EVERY_S = 1.0
-"""Between two looks at the run's folder, at least."""
-
-_AT_MOST_S = 10.0
-_SHARE = 0.01
-"""Of one core, that looking may take: where drawing takes longer, it is done less often."""
-
-_NICE = 19
-
 WIDE = (120, 36)
 """From so many columns and rows on, everything is shown side by side."""
 
@@ -61,6 +52,10 @@ _HINTS = f"{_KEYS}  p pause  r resume  c cancel  ?  q quit"
 _READ_ONLY_HINTS = f"{_KEYS}  ? help  q quit"
 _READ_ONLY = "read-only: start boardfront monitor with --control to pause, resume and cancel"
 _INTERRUPTED = 130
+_SHOWN = len("cancel-job-") + 8
+_GOING_ON = (RunState.RUNNING, RunState.PAUSED)
+_OBEYED_AFTER = {"training": "this epoch", "search": "this candidate", "finalists": "this job"}
+"""By phase: what a run ends before it obeys."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,11 +71,6 @@ class Source:
     run: Callable[[], RunView]
     fleet: Callable[[], FleetView]
     clock: Callable[[], float]
-
-
-def give_way() -> None:
-    """Let everything else on this machine go first; for a process that only shows a run."""
-    os.nice(_NICE)
 
 
 class MonitorApp(App[None]):
@@ -139,7 +129,7 @@ class MonitorApp(App[None]):
         self._fleet = source.fleet if source else None
         self._clock = source.clock if source else time.time
         self._trouble = ""
-        self._busy_s = time.process_time()
+        self._pace = Pace()
         self._tab: str | None = None
         self._notice = ""
         self._notice_until_s = 0.0
@@ -233,15 +223,15 @@ class MonitorApp(App[None]):
 
     def action_request(self, what: str) -> None:
         """Ask the run for something through its folder."""
-        if not self._may_control:
-            self._say(_READ_ONLY)
+        if not self._can_ask():
             return
         try:
             self._folder.request(what)
         except BoardfrontError as error:
             self._say(str(error))
         else:
-            self._say(f"asked the run: {what}; it obeys between two candidates")
+            # A whole job id leaves no room for the rest.
+            self._say(f"asked the run: {what[:_SHOWN]}; obeyed {self._when(what)}")
 
     def action_cancel_job(self) -> None:
         """Ask whether a job shall end, and end it."""
@@ -255,8 +245,7 @@ class MonitorApp(App[None]):
         self._ask("Cancel the run? What was done is kept, and it can be resumed.", "cancel")
 
     def _ask(self, question: str, request: str) -> None:
-        if not self._may_control:
-            self._say(_READ_ONLY)
+        if not self._can_ask():
             return
 
         def answered(is_yes: bool | None) -> None:  # noqa: FBT001 - Textual calls it so
@@ -265,13 +254,29 @@ class MonitorApp(App[None]):
 
         self.push_screen(Question(question), answered)
 
+    def _can_ask(self) -> bool:
+        """Return whether the run can be asked for something; say why where it cannot.
+
+        What is laid into the folder of a run that is over would be obeyed when it is resumed.
+        """
+        state = self._looking.view.state
+        if not self._may_control:
+            self._say(_READ_ONLY)
+        elif state not in _GOING_ON:
+            self._say(f"not asked: the run does not go on, it is {state.value}")
+        return self._may_control and state in _GOING_ON
+
+    def _when(self, what: str) -> str:
+        """Say when a run obeys."""
+        view = self._looking.view
+        if what.startswith("cancel-job") or view.state is RunState.PAUSED:
+            return "within a second"
+        return f"after {_OBEYED_AFTER.get(view.phase.name, 'what it does now')}"
+
     async def _follow(self) -> None:
         """Look, and again after a while that grows with what looking costs."""
         await self._poll()
-        busy_s = time.process_time()
-        wait_s = min(_AT_MOST_S, max(EVERY_S, (busy_s - self._busy_s) / _SHARE))
-        self._busy_s = busy_s
-        self.set_timer(wait_s, self._follow)
+        self.set_timer(self._pace.wait_s(), self._follow)
 
     async def _poll(self) -> None:
         """Look at the run in a thread: a share may be slow, and the keys shall not wait."""
@@ -292,7 +297,7 @@ class MonitorApp(App[None]):
     def _look_or_turn(self) -> RunView:
         """Return how the run stands; where it is over and there is a newer one, of that one."""
         view = self._look()
-        if self._newest is None or view.state in {RunState.RUNNING, RunState.PAUSED}:
+        if self._newest is None or view.state in _GOING_ON:
             return view
         newest = self._newest()
         if newest is None or newest.path == self._folder.path:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from boardfront.host.config import recall_experiment
-from boardfront.protos.errors import BoardfrontError
 from boardfront.search.space import DecomposableSpace
 from boardfront.search.spaces import catalog as spaces
 
@@ -38,17 +37,21 @@ class BlockRow:
 def block_rows(view: RunView, encoding: str) -> list[BlockRow]:
     """Return the blocks of a member of the run's space.
 
-    Where the space does not tell (it is another's, or not installed here), the encoding's own
-    parts stand for them.
+    Where the space does not tell (it is another's, not installed here, or fails), the encoding's
+    own parts stand for them.
     """
     try:
-        chosen = recall_experiment(view.experiment_text, file="experiment.toml").space
-        space = spaces.load(chosen.name, chosen.settings)
-        if not isinstance(space, DecomposableSpace):
-            return _parts(encoding)
-        blocks = space.decompose(encoding).blocks
-    except (BoardfrontError, ImportError):
+        return _drawn(view, encoding)
+    except Exception:  # noqa: BLE001 - a space may be anybody's: what it raises ends no screen
         return _parts(encoding)
+
+
+def _drawn(view: RunView, encoding: str) -> list[BlockRow]:
+    chosen = recall_experiment(view.experiment_text, file="experiment.toml").space
+    space = spaces.load(chosen.name, chosen.settings)
+    if not isinstance(space, DecomposableSpace):
+        return _parts(encoding)
+    blocks = space.decompose(encoding).blocks
     widest = max(math.log2(1 + block.out_channels) for block in blocks)
     rows = []
     for block in blocks:

@@ -51,7 +51,7 @@ class BoardScreen(ModalScreen[None]):
     def compose(self) -> ComposeResult:
         """Make the box."""
         with VerticalScroll() as box:
-            box.border_title = self._board.name
+            box.border_title = Content(self._board.name)
             box.border_subtitle = "Esc: back"
             yield Static(_lines(self._board), id="board")
 

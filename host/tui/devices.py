@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from textual.containers import Container
+from textual.content import Content
 from textual.widgets import Static
 from typing_extensions import override
 
+from boardfront.host.journal import lock_path
+from boardfront.host.run_lock import is_held_elsewhere
 from boardfront.host.tui.board_screen import BoardScreen
 from boardfront.host.tui.fleet_panel import FleetPanel
 from boardfront.host.view.fleet_view import BoardState
@@ -23,6 +27,9 @@ if TYPE_CHECKING:
     from boardfront.host.view.fleet_poller import FleetPoller
     from boardfront.host.view.fleet_view import BoardView, FleetView
     from boardfront.host.view.run_view import RunView
+
+
+_LOOPBACK = re.compile(r"local$|localhost:|127\.|\[::1\]:", re.IGNORECASE)
 
 
 class DevicesSlot(Container):
@@ -42,6 +49,7 @@ class DevicesSlot(Container):
         self._shown: tuple[BoardView, ...] | None = None
         self._panel = FleetPanel(id="fleet")
         self._line = Static()
+        self._not_asked = ""
 
     @property
     def job(self) -> str | None:
@@ -88,7 +96,8 @@ class DevicesSlot(Container):
             if board is not None:
                 screen.show(board)
         silent = [b for b in fleet.boards if b.state is BoardState.OFF]
-        self._note("no agent runs on this machine" if silent and len(fleet.boards) == 1 else "")
+        is_off = silent and len(fleet.boards) == 1
+        self._note("no agent runs on this machine" if is_off else self._not_asked)
 
     def _hang_up(self) -> None:
         if self._poller is not None:
@@ -99,10 +108,15 @@ class DevicesSlot(Container):
         from boardfront.host.paths import default_fleet
         from boardfront.host.view.fleet_poller import FleetPoller, watched
 
-        if not devices:
+        near, far = _split(devices, folder)
+        self._not_asked = ""
+        if far:
+            self._not_asked = f"not asked from here, of the machine that runs it: {', '.join(far)}"
+            self._note(self._not_asked)
+        if not near:
             return
         try:
-            boards = watched(devices, default_fleet())
+            boards = watched(near, default_fleet())
         except BoardfrontError as error:
             # The run may be another machine's, with a fleet that is not known here.
             self._note(f"the devices cannot be asked from here: {error}")
@@ -112,8 +126,21 @@ class DevicesSlot(Container):
         self._look = self._poller.view
 
     def _note(self, text: str) -> None:
-        self._line.update(text)
+        # As content: a bracket in a name or an error is no markup.
+        self._line.update(Content(text))
         self._line.display = bool(text)
+
+
+def _split(devices: Sequence[str], folder: RunFolder) -> tuple[list[str], list[str]]:
+    """Return the devices that can be asked from here, and those that mean the run's machine.
+
+    `local` and an address on loopback mean another device on every machine. A board's name means
+    what the fleet file here says of it.
+    """
+    if not is_held_elsewhere(lock_path(folder.journal)):
+        return list(devices), []
+    far = [name for name in devices if _LOOPBACK.match(name)]
+    return [name for name in devices if name not in far], far
 
 
 def _names(device: str | tuple[str, ...]) -> tuple[str, ...]:

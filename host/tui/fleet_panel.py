@@ -134,7 +134,7 @@ class FleetPanel(Widget, can_focus=True):
         drawn += [Content("")] * (rows - max(1, len(boards[first : first + rows])))
         if below:
             chosen = next((board for board in boards if board.name == self.selected), None)
-            text = "" if chosen is None else fleet_text.summary(chosen)
+            text = "" if chosen is None else fleet_text.summary(chosen, layout)
             wrapped = textwrap.wrap(text, max(20, width - len(_BLANK)), max_lines=below - 1)
             drawn += [Content(""), *(Content.styled(_BLANK + line, "dim") for line in wrapped)]
         return Content("\n").join(drawn)

@@ -59,7 +59,10 @@ class PlotPanel(RunPanel):
     def render(self) -> Content:
         """Draw it for the panel's size."""
         looking = self.looking
-        self.border_title = f"Front: {looking.axes.caption} against time on {looking.target}"
+        # As content: a bracket in a target's name is no markup.
+        self.border_title = Content(
+            f"Front: {looking.axes.caption} against time on {looking.target}"
+        )
         width, height = self.content_size
         chosen = looking.selected
         canvas = scatter.draw(

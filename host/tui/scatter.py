@@ -66,6 +66,8 @@ def axes_of(view: RunView) -> list[Axes]:
 def draw(view: RunView, axes: Axes, selected: str | None, *, width: int, height: int) -> Canvas:
     """Draw the candidates that have both values; later ones cover earlier ones.
 
+    A limit that is so far off that it would shrink the points is told and not drawn.
+
     Args:
         view: The run.
         axes: What is drawn against what.
@@ -82,14 +84,15 @@ def draw(view: RunView, axes: Axes, selected: str | None, *, width: int, height:
     up_s, up_unit = time_unit(max(up for _, (_, up) in points)) if axes.upwards else (1.0, "")
     scaled = [(one, right / unit_s, up / up_s) for one, (right, up) in points]
     limits = _limits(view, axes)
-    right_limits = _near([one / unit_s for one in limits[0]], [right for _, right, _ in scaled])
-    up_limits = _near([one / up_s for one in limits[1]], [up for _, _, up in scaled])
+    rights, ups = (_near(limits[i], [at[i] for _, at in points]) for i in (0, 1))
+    right_limits, up_limits = [one / unit_s for one in rights], [one / up_s for one in ups]
     frame = _frame(scaled, width, height, (right_limits, up_limits))
     frame.draw(canvas, unit)
     _draw_limits(canvas, frame, right_limits, up_limits)
     _draw_points(canvas, frame, scaled, selected)
     caption = f"{axes.caption}, {up_unit}" if up_unit else axes.caption
-    _legend(canvas, caption, has_limit=bool(right_limits or up_limits))
+    far = _far(axes, limits, (rights, ups))
+    _legend(canvas, caption, has_limit=bool(rights or ups), far=far)
     return canvas
 
 
@@ -113,6 +116,21 @@ def _near(limits: Sequence[float], values: Sequence[float]) -> list[float]:
     low, high = min(values), max(values)
     room = (high - low) or high
     return [limit for limit in limits if low - room <= limit <= high + room]
+
+
+def _far(
+    axes: Axes,
+    limits: tuple[Sequence[float], Sequence[float]],
+    near: tuple[Sequence[float], Sequence[float]],
+) -> list[str]:
+    """Return the limits that are not drawn, with their units."""
+    rights, ups = ([one for one in limits[i] if one not in near[i]] for i in (0, 1))
+    times_s = [*rights, *ups] if axes.upwards else rights
+    shares = [] if axes.upwards else ups
+    units = [(limit_s, *time_unit(limit_s)) for limit_s in times_s]
+    return [f"{s / unit_s:.4g} {unit}" for s, unit_s, unit in units] + [
+        f"{share:.4g} %" for share in shares
+    ]
 
 
 def _limits(view: RunView, axes: Axes) -> tuple[list[float], list[float]]:
@@ -182,11 +200,13 @@ def _shade(age: float) -> str:
     return f"$foreground {round(100 * (_DIMMEST + (1 - _DIMMEST) * age))}%"
 
 
-def _legend(canvas: Canvas, caption: str, *, has_limit: bool) -> None:
+def _legend(canvas: Canvas, caption: str, *, has_limit: bool, far: Sequence[str]) -> None:
     canvas.put(0, 0, caption, "bold")
     entries = [
         (FRONT[0] + " front", FRONT[1]),
         (SELECTED[0] + " selected", SELECTED[1]),
+        # Before what is cut off where there is little room.
+        *((f"limit {one}: far off", _LIMIT[2]) for one in far),
         (f"{_AGES} older to newer", ""),
     ]
     if has_limit:

@@ -13,6 +13,7 @@ from textual.content import Content
 from textual.widgets import Static
 from typing_extensions import override
 
+from boardfront.host.tui.pace import Pace
 from boardfront.host.view import table_view
 from boardfront.protos.errors import BoardfrontError
 
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
     from boardfront.host.view.table_view import TableView
 
-_LOOK_EVERY_S = 1.0
 _BAR = 24
 _NAME = 10
 
@@ -33,7 +33,8 @@ class TableApp(App[None]):
     """Shows a table until somebody leaves.
 
     Args:
-        look: Returns the table as it is; called once a second on a thread.
+        look: Returns the table as it is; called once a second, or less often where that takes
+            long, on a thread.
     """
 
     CSS = """
@@ -51,6 +52,7 @@ class TableApp(App[None]):
     def __init__(self, look: Callable[[], TableView]) -> None:
         super().__init__()
         self._look = look
+        self._pace = Pace()
 
     @override
     def compose(self) -> ComposeResult:
@@ -62,8 +64,12 @@ class TableApp(App[None]):
 
     async def on_mount(self) -> None:
         """Look for the first time, and then again and again."""
+        await self._follow()
+
+    async def _follow(self) -> None:
+        """Look, and again after a while that grows with what looking costs."""
         await self._renew()
-        self.set_interval(_LOOK_EVERY_S, self._renew)
+        self.set_timer(self._pace.wait_s(), self._follow)
 
     async def _renew(self) -> None:
         """Look in a thread: a share may be slow, and the keys shall not wait."""
@@ -71,7 +77,10 @@ class TableApp(App[None]):
             view = await asyncio.to_thread(self._look)
         except BoardfrontError as error:
             # It may be there again at the next look: a build that is begun anew replaces it.
-            self.query_one("#head", Static).update(Content(str(error)))
+            if self.is_running:
+                self.query_one("#head", Static).update(Content(str(error)))
+            return
+        if not self.is_running:
             return
         self.query_one("#head", Static).update(Content(_head(view)))
         shown = [f"{name:<{_NAME}} {value}" for name, value in table_view.lines(view)]

@@ -223,11 +223,18 @@ def _of_sensors(board: BoardView) -> Iterator[str]:
     yield f"load         {load} of its cores, {power} W, {free_gib} GiB of memory free"
 
 
-def summary(board: BoardView) -> str:
-    """Return what does not fit into a board's line of the table."""
+def summary(board: BoardView, layout: Layout) -> str:
+    """Return what does not fit into a board's line of a table.
+
+    Args:
+        board: Of that line.
+        layout: Of the table; what it has a column for is not said again.
+    """
     parts = [board.name]
     if board.why:
         parts.append(board.why)
+    if board.answers:
+        parts += _readings(board, layout)
     if board.holder:
         parts.append(f"held by {board.holder}")
     if board.job is not None:
@@ -235,6 +242,21 @@ def summary(board: BoardView) -> str:
     if board.waiting:
         parts.append(f"waiting: {', '.join(board.waiting)}")
     return "; ".join(parts) if len(parts) > 1 else f"{board.name}; {board.state.value}"
+
+
+def _readings(board: BoardView, layout: Layout) -> Iterator[str]:
+    """Yield the clock, whether something slows the board down, and what became of its jobs."""
+    shown = {column.title for column, _ in layout.columns}
+    if "MHz" not in shown and board.frequency_hz is not None:
+        yield f"{board.frequency_hz / 1e6:.0f} MHz"
+    if "hot" not in shown and board.is_throttled is not None:
+        yield "slowed down by heat or power" if board.is_throttled else "not slowed down"
+    counts = {**(board.verdicts or {}), **(board.failures or {})}
+    if "ok/not" not in shown or len(counts) > 1:
+        # The column has one number for all that is not ok.
+        told = ", ".join(f"{number} {name}" for name, number in counts.items() if number)
+        if told:
+            yield told
 
 
 def gist(board: BoardView) -> tuple[object, ...]:

@@ -20,15 +20,18 @@ from boardfront.host.view.journal_tail import JournalTail
 from boardfront.host.view.last_lines import LastLines
 from boardfront.host.view.run_history import RunHistory
 from boardfront.host.view.run_view import PhaseView, RunState, RunView
+from boardfront.protos.errors import WrongInputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from boardfront.host.experiment import Experiment
     from boardfront.host.run_folder import RunFolder
 
 SILENT_S = 900.0
-"""A run of another machine, whose lock is not seen, counts as going on for so long."""
+"""A run of another machine, whose lock is not seen, counts as going on for so long without any
+sign of life."""
 
 _ENDED = {
     records.RunStatus.COMPLETED: RunState.COMPLETED,
@@ -46,6 +49,14 @@ def read_run(folder: RunFolder) -> RunView:
         WrongInputError: Its experiment file or its journal cannot be read.
     """
     return RunFollower(folder).poll()
+
+
+def _written_unix_s(path: Path) -> float | None:
+    """Return when a file was written last; None: it is gone, or was never there."""
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return None
 
 
 class RunFollower:
@@ -93,6 +104,11 @@ class RunFollower:
             self._experiment_text = path.read_text(encoding="utf-8")
         except FileNotFoundError:
             return None
+        except OSError as problem:
+            raise WrongInputError(
+                f"{path}: expected a run's experiment, got {problem.strerror}: check the run's "
+                "folder, or the share that it is on"
+            ) from problem
         self._experiment = recall_experiment(self._experiment_text, file=str(path))
         self._told = RunHistory(self._experiment.objectives)
         return self._experiment
@@ -104,15 +120,21 @@ class RunFollower:
         for record in news:
             self._told.add(record)
         if news:
-            self._told.heard_unix_s = self._folder.journal.stat().st_mtime
+            self._told.heard_unix_s = _written_unix_s(self._folder.journal)
 
     def _runs_elsewhere(self) -> bool:
-        heard_s = self._told.heard_unix_s
-        return (
-            heard_s is not None
-            and is_held_elsewhere(lock_path(self._folder.journal))
-            and self._clock() - heard_s < SILENT_S
-        )
+        """Return whether another machine runs it, as far as its files tell.
+
+        The journal alone does not: for a pause, a long epoch or one target's finalists it is
+        silent, while the lock file's time goes on.
+        """
+        folder = self._folder
+        lock = lock_path(folder.journal)
+        if self._told.heard_unix_s is None or not is_held_elsewhere(lock):
+            return False
+        signs = (lock, folder.journal, folder.log, folder.ledger)
+        signs_unix_s = [at for sign in signs if (at := _written_unix_s(sign)) is not None]
+        return bool(signs_unix_s) and self._clock() - max(signs_unix_s) < SILENT_S
 
     def _view(self, experiment: Experiment, *, is_running: bool) -> RunView:
         told = self._told

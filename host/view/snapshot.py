@@ -1,4 +1,4 @@
-"""A run as plain text and as JSON: for a pipe, a script, or a terminal that can do no more."""
+"""A run as plain text, as a table and as JSON: for a pipe, or a script."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def to_json(view: RunView) -> str:
 
 
 def to_text(view: RunView, now_unix_s: float | None = None) -> str:
-    """Return how a run stands, its front, its last failures and what happened last.
+    """Return how a run stands, its last failures and what happened last.
 
     Args:
         view: The run.
@@ -38,7 +38,7 @@ def to_text(view: RunView, now_unix_s: float | None = None) -> str:
         last = view.training[-1]
         lines.append(f"training: epoch {last.epoch}/{last.epochs}, loss {last.loss:.3f}")
     if view.candidates:
-        lines += [counts_line(view), "", "front", *_front(view)]
+        lines.append(counts_line(view))
     failures = [one for one in view.candidates if one.failure is not None][-_LAST:]
     if failures:
         lines += ["", "last failures", *(_failure(one) for one in failures)]
@@ -47,9 +47,10 @@ def to_text(view: RunView, now_unix_s: float | None = None) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _front(view: RunView) -> list[str]:
+def front_table(view: RunView) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Return the front as headings and rows, by the time on the first target."""
     names = [target.name for target in view.targets]
-    rows = [("#", "encoding", "accuracy", *names)]
+    rows: list[tuple[str, ...]] = []
     first = names[0] if names else ""
     for one in sorted(view.front, key=lambda c: _time_s(c, first)):
         accuracy = "-" if one.accuracy is None else f"{one.accuracy:.2%}"
@@ -58,11 +59,7 @@ def _front(view: RunView) -> list[str]:
             for name in names
         ]
         rows.append((str(one.index), one.encoding, accuracy, *times))
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    ]
+    return ("#", "encoding", "accuracy", *names), rows
 
 
 def _time_s(one: CandidateView, target: str) -> float:

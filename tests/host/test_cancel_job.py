@@ -32,6 +32,7 @@ from boardfront.host.fleet.under_way import JobsUnderWay
 from boardfront.host.journal import Journal
 from boardfront.host.progress import LineProgress
 from boardfront.host.run_folder import RunFolder, create_run
+from boardfront.host.search_run import SearchRun
 from boardfront.host.targets import Targets, TargetSurroundings
 from boardfront.latency_models.store import MeasurementStore
 from boardfront.protos.errors import WrongInputError
@@ -97,6 +98,24 @@ def test_requests_are_taken_oldest_first(run_folder: RunFolder) -> None:
         folder.request("pause")
 
 
+def test_a_run_that_ends_forgets_what_it_was_asked_too_late(
+    run_folder: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BOARDFRONT_FLEET", str(tmp_path / "fleet.toml"))
+    experiment = load_experiment(run_folder.experiment)
+    (target,) = experiment.targets
+    gone = replace(experiment, targets=(replace(target, device="gone"),))
+    shown = io.StringIO()
+    (run_folder.control / "note").touch()
+    run_folder.request("cancel")
+    with MeasurementStore(tmp_path / "m.db") as store:
+        run = SearchRun(run_folder, gone, store, LineProgress(Console(file=shown)))
+        with pytest.raises(WrongInputError, match="device 'gone'"):
+            run.execute()
+    assert [path.name for path in run_folder.control.iterdir()] == ["note"]
+    assert "asked too late, not obeyed: cancel" in shown.getvalue()
+
+
 def test_only_a_job_that_is_under_way_can_be_cancelled() -> None:
     ended: list[str] = []
     jobs = JobsUnderWay()
@@ -129,7 +148,7 @@ def test_a_run_is_paused_and_cancelled_between_epochs(run_folder: RunFolder) -> 
     run_folder.request("pause")
     with (
         Journal(run_folder.journal) as journal,
-        pytest.raises(RunCancelledError, match="search --resume"),
+        pytest.raises(RunCancelledError, match="the run was cancelled through"),
     ):
         prepare_estimator(
             space,

@@ -165,7 +165,7 @@ def test_devices(boardfront: Command, device: str) -> None:
 def test_space_list(boardfront: Command) -> None:
     code, out, told = boardfront("space", "list")
     assert (code, told) == (0, "")
-    assert "\nspos: " in f"\n{out}"
+    assert "\nspos\t" in f"\n{out}"
     listed = json.loads(boardfront("space", "list", "--json")[1])
     content = {one["name"]: {s["name"] for s in one["settings"]} for one in listed}
     assert content["spos"] >= {"resolution", "stages"}

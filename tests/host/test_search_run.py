@@ -87,6 +87,9 @@ def test_the_journal_tells_the_run(finished: Place) -> None:
     started = journalled(folder, records.RunStarted)[0]
     assert started.seed == 3
     assert "torch" in started.versions
+    rates = [r.learning_rate for r in journalled(folder, records.TrainingProgress)]
+    # Half a cosine from 0.2 to 0, at the ends of three epochs.
+    assert rates == pytest.approx([0.15, 0.05, 0.0], abs=0.01)
 
 
 def test_the_front_is_not_dominated(finished: Place) -> None:

@@ -28,6 +28,19 @@ def test_json_has_the_counts_of_the_published_network(boardfront: Command) -> No
     assert f"{content['activations'] / 1e6:.1f}" == "19.4"
 
 
+def test_in_a_pipe_the_spaces_are_a_table(boardfront: Command) -> None:
+    code, out, told = boardfront("space", "list")
+    assert (code, told) == (0, "")
+    headings, *rows = [line.split("\t") for line in out.splitlines()]
+    assert headings == ["space", "setting", "default", "meaning"]
+    assert {len(row) for row in rows} == {4}
+    assert ["spos", "resolution"] in [row[:2] for row in rows]
+    listed = json.loads(boardfront("space", "list", "--json")[1])
+    assert [(row[0], row[3]) for row in rows if not row[1]] == [
+        (one["name"], one["summary"]) for one in listed
+    ]
+
+
 def test_the_stem_is_a_setting(boardfront: Command) -> None:
     code, out, told = boardfront("space", "show", "etnas", RESNET_18, "--set", 'stem="resnet"')
     assert (code, told) == (0, "")

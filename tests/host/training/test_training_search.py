@@ -242,6 +242,7 @@ def test_epochs_are_shown_of_a_training_that_takes_long(place: Place) -> None:
         step=10,
         steps=16,
         loss=0.75,
+        learning_rate=0.1,
         epoch_done=False,
         validation_accuracy=None,
         elapsed_s=1.9,

@@ -10,7 +10,7 @@ import pytest
 from tests.host.tui import sample
 
 from boardfront.host import journal_records as records
-from boardfront.host.journal import Journal
+from boardfront.host.journal import Journal, lock_path
 from boardfront.host.run_folder import list_runs
 from boardfront.host.tui.app import WIDE, MonitorApp
 from boardfront.host.tui.panels import LinesPanel, RunPanel
@@ -211,7 +211,7 @@ def test_enter_opens_a_candidate_with_blocks_and_times(
         text = screen(app)
         assert chosen.encoding in text
         assert "rock: searched" in text
-        assert "ok, +1.2%" in text
+        assert "search off by -1.2%" in text
         assert "rock: processes" in text
         for kind in ("stem", *chosen.encoding.replace("-", "")):
             assert f" {kind} " in text
@@ -271,6 +271,70 @@ def test_with_control_requests_are_laid_into_the_folder(tmp_path: Path) -> None:
         assert asked() == {"pause", "resume", "cancel-job-0123abcd"}
         await pilot.press("C", "escape", "C", "y")
         assert "cancel" in asked()
+
+    play(app, SMALL, script)
+
+
+@pytest.mark.parametrize("state", [RunState.INTERRUPTED, RunState.COMPLETED])
+def test_a_run_that_is_over_is_not_asked(tmp_path: Path, state: RunState) -> None:
+    made = sample.make(tmp_path, candidates=5)
+    app = sample.app_of(made, sample.frozen(made, state=state), control=True)
+
+    async def script(pilot: Pilot[None]) -> None:
+        for key in "prcC":
+            app._say("")
+            await pilot.press(key)
+            assert f"not asked: the run does not go on, it is {state.value}" in screen(app)
+            assert len(app.screen_stack) == 1
+        assert list(made.control.iterdir()) == []
+
+    play(app, SMALL, script)
+
+
+def test_it_says_when_the_run_obeys(tmp_path: Path) -> None:
+    made = sample.make(tmp_path, candidates=5)
+    app = sample.app_of(made, control=True)
+
+    async def script(pilot: Pilot[None]) -> None:
+        await pilot.press("p")
+        assert "asked the run: pause; obeyed after this candidate" in screen(app)
+        await pilot.press("c", "y")
+        assert "cancel-job-0123abcd; obeyed within a second" in screen(app)
+
+    play(app, SMALL, script)
+
+
+@pytest.mark.parametrize("name", ["pi5 [threads=4]", "rock [/x]"])
+def test_a_bracket_in_a_target_s_name_is_no_markup(halfway: RunFolder, name: str) -> None:
+    view = sample.frozen(halfway)
+    named = replace(view, targets=(replace(view.targets[0], name=name),))
+    app = sample.app_of(halfway, named)
+
+    async def script(_pilot: Pilot[None]) -> None:
+        assert f"against time on {name}" in screen(app)
+
+    play(app, LARGE, script)
+
+
+def test_devices_of_the_machine_that_runs_it_are_not_asked_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BOARDFRONT_FLEET", str(tmp_path / "fleet.toml"))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    made = sample.make(tmp_path, candidates=3)
+    made.experiment.write_text(
+        sample.TEXT.replace('device = "local"', 'device = ["localhost:50051", "[::1]:50052"]', 1)
+    )
+    lock_path(made.journal).write_text("4711 some-other-host")
+    app = MonitorApp(made)
+
+    async def script(pilot: Pilot[None]) -> None:
+        await pilot.press("4")
+        text = " ".join(screen(app).split())
+        assert "not asked from here, of the machine that runs it:" in text
+        for name in ("localhost:50051", "[::1]:50052", "local"):
+            assert name in text
+        assert "no boards to watch" in text
 
     play(app, SMALL, script)
 

@@ -9,13 +9,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 from tests.host.tui import sample
+from tests.host.tui.fleets import BUSY
 
 from boardfront.host import journal_records as records
 from boardfront.host.tui import curves, scatter
 from boardfront.host.tui.blocks import block_rows
 from boardfront.host.tui.candidates import Order, arrange, heading, row
+from boardfront.host.tui.details import describe
 from boardfront.host.tui.scale import Scale, fit, short, time_unit
+from boardfront.host.view import fleet_text
 from boardfront.protos.records import Verdict
+from boardfront.search.spaces.spos import SposSpace
 
 if TYPE_CHECKING:
     from boardfront.host.run_folder import RunFolder
@@ -112,7 +116,9 @@ def test_a_limit_far_away_does_not_shrink_the_points(view: RunView) -> None:
     )
     axes = scatter.axes_of(view)[0]
     assert scatter.draw(near, axes, None, width=70, height=14).content().plain.count("┆") == 12
-    assert "┆" not in scatter.draw(far, axes, None, width=70, height=14).content().plain
+    drawn = scatter.draw(far, axes, None, width=76, height=14).content().plain
+    assert "┆" not in drawn
+    assert "limit 6 s: far off" in drawn.split("\n")[0]
 
 
 def test_a_limit_of_accuracy_lies_flat(view: RunView) -> None:
@@ -172,6 +178,33 @@ def test_blocks_of_a_member_and_of_something_unknown(view: RunView) -> None:
     assert widths[1] < widths[3]
     assert re.match(r"\s*8 -> 16 +8x8  stride 2", rows[1].shape)
     assert [one.kind for one in block_rows(view, "a_b-c")] == ["a", "b", "c"]
+
+
+def test_a_space_that_fails_is_drawn_by_its_parts(
+    view: RunView, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("somebody else's mistake")
+
+    monkeypatch.setattr(SposSpace, "decompose", fail)
+    assert [one.kind for one in block_rows(view, "3x-57")] == ["3x", "57"]
+
+
+def test_the_search_is_off_as_the_report_says(ended: RunFolder) -> None:
+    view = sample.frozen(ended)
+    whole = describe(view, view.front[0]).plain
+    # The sample's finalists take 1.2 % longer than the search went by.
+    assert whole.count("search off by -1.2%") == len(view.targets)
+
+
+def test_what_a_table_has_no_column_for_stands_below_it() -> None:
+    narrow, wide = (fleet_text.fitting(width, [BUSY]) for width in (45, 156))
+    below = fleet_text.summary(BUSY, narrow)
+    assert "2256 MHz; not slowed down; 398 ok, 11 contended, 3 timeout" in below
+    below = fleet_text.summary(BUSY, wide)
+    assert "MHz" not in below
+    assert "slowed" not in below
+    assert "398 ok, 11 contended, 3 timeout" in below
 
 
 def test_epochs_go_from_left_to_right() -> None:

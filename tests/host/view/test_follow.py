@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from tests.device_agent.harness import until
 from tests.host.searching import EPOCHS, EVALUATIONS, EXPERIMENT, Place
 
 from boardfront.host import journal_records as records
-from boardfront.host.control import RunControl, pause_mark
+from boardfront.host.control import JobCanceller, RunControl, pause_mark
+from boardfront.host.fleet.under_way import JobsUnderWay
 from boardfront.host.journal import (
     CorruptJournalError,
     Journal,
@@ -287,6 +289,28 @@ def test_a_run_of_another_machine_goes_on_as_long_as_it_is_heard(folder: RunFold
     late = RunFollower(folder, clock=lambda: heard_s + SILENT_S + 1)
     assert near.poll().state is RunState.RUNNING
     assert late.poll().state is RunState.INTERRUPTED
+
+
+def test_a_run_of_another_machine_gives_signs_while_its_journal_is_silent(
+    folder: RunFolder,
+) -> None:
+    with Journal(folder.journal) as journal:
+        journal.append(STARTED)
+    lock = lock_path(folder.journal)
+    lock.write_text("4711 some-other-host")
+    long_ago_s = folder.journal.stat().st_mtime - 2 * SILENT_S
+    for path in (folder.journal, lock):
+        os.utime(path, (long_ago_s, long_ago_s))
+    follower = RunFollower(folder)
+    assert follower.poll().state is RunState.INTERRUPTED
+    folder.log.touch()
+    assert follower.poll().state is RunState.RUNNING
+    folder.log.unlink()
+    assert follower.poll().state is RunState.INTERRUPTED
+    # It measures, trains or waits for hours: this is what its process has beside that.
+    with JobCanceller(folder, JobsUnderWay(), lambda _: None):
+        until(lambda: follower.poll().state is RunState.RUNNING)
+    assert follower.poll().heard_unix_s == pytest.approx(long_ago_s)
 
 
 def test_a_folder_that_is_not_there_yet(tmp_path: Path) -> None:

@@ -58,6 +58,16 @@ def test_a_build_is_followed_to_its_end(tmp_path: Path) -> None:
     assert sum(done.verdicts.values()) == len(table.entries) + len(table.networks)
 
 
+def test_in_a_pipe_it_is_names_and_values(place: Place, boardfront: Command) -> None:
+    sample_table().save(place.folder / "toy.json")
+    code, out, told = boardfront("monitor", "toy.json")
+    assert (code, told) == (0, "")
+    rows = [line.split("\t") for line in out.splitlines()]
+    assert {len(row) for row in rows} == {2}
+    assert rows[0] == ["state", "toy.json  finished"]
+    assert {name for name, _ in rows} >= {"table", "networks", "verdicts"}
+
+
 def test_a_build_that_died_is_not_taken_for_one_that_goes_on(tmp_path: Path) -> None:
     path = tmp_path / "toy.json"
     replace(sample_table(), missing=("x",), residual=None).save(path)
@@ -113,5 +123,5 @@ def test_monitor_shows_a_build_beside_it(place: Place, boardfront: Command) -> N
     assert seen["build"]["note"]
     code, out, _ = boardfront("monitor", "toy.json")
     assert code == 0
-    assert out.startswith("toy.json  finished\n")
-    assert "networks " in out
+    assert out.startswith("state\ttoy.json  finished\n")
+    assert "\nnetworks\t" in out
