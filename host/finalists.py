@@ -78,6 +78,11 @@ def write_deployable(
     return space.write_onnx(encoding, batch=batch, weights=weights)
 
 
+def jobs_in_all(finalists: int, plan: RoundPlan) -> int:
+    """Return how many jobs `measure_whole` makes of so many finalists."""
+    return plan.processes * -(-finalists // room_together(plan.reference))
+
+
 def measure_whole(
     models: Mapping[str, onnx.ModelProto],
     measurer: TargetMeasurer,
@@ -101,7 +106,7 @@ def measure_whole(
     """
     groups = _balanced(list(models), room_together(plan.reference))
     answers: dict[str, list[Measurement]] = defaultdict(list)
-    total = plan.processes * len(groups)
+    total = jobs_in_all(len(models), plan)
     first = {encoding: _request(encoding, model, rule) for encoding, model in models.items()}
     rounds = (
         [

@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING
 
 from boardfront.host import front as fronts
 from boardfront.host import journal_records as records
-from boardfront.host.finalists import RoundPlan, WholeTime, measure_whole, write_deployable
+from boardfront.host.finalists import (
+    RoundPlan,
+    WholeTime,
+    jobs_in_all,
+    measure_whole,
+    write_deployable,
+)
 from boardfront.host.shipping import Shipment
 from boardfront.host.table_part import write_row
 from boardfront.host.timing_rules import finalist_rule
@@ -100,10 +106,17 @@ class Finish:
         self, targets: Targets, name: str, models: Mapping[str, onnx.ModelProto]
     ) -> list[WholeTime]:
         target, settings = targets.by_name[name], self.experiment.finalists
-        self.progress.phase(f"finalists on {name}", settings.processes)
+        plan = RoundPlan(
+            target=name,
+            processes=settings.processes,
+            job_seed=f"{self.folder.job_seed} {name}",
+            reference=target.source.reference,
+        )
+        self.progress.phase(f"finalists on {name}", jobs_in_all(len(models), plan))
+        what = f"jobs; {len(models)} networks, {settings.processes} processes each"
 
-        def on_round(done: int, total: int) -> None:
-            self.progress.step(round(done / total * settings.processes), f"job {done} of {total}")
+        def on_round(done: int, _total: int) -> None:
+            self.progress.step(done, what)
             self.obey()
 
         return list(
@@ -111,12 +124,7 @@ class Finish:
                 models,
                 target.measurer,
                 finalist_rule(target.rule, settings),
-                RoundPlan(
-                    target=name,
-                    processes=settings.processes,
-                    job_seed=f"{self.folder.job_seed} {name}",
-                    reference=target.source.reference,
-                ),
+                plan,
                 on_round=on_round,
             )
         )

@@ -17,6 +17,9 @@ RECENT = 32
 
 _RECENT_EPOCHS = 8
 
+_STARTS_S = 1.0
+"""About what starting and warming up a process takes, where no candidate says it."""
+
 
 def references_phase(experiment: Experiment, done: int) -> PhaseView:
     """Return how far the timing of references is; nobody knows how long one takes."""
@@ -83,6 +86,8 @@ def finalists_phase(
 def expected_finalist_s(experiment: Experiment, recent_s: Sequence[float]) -> float:
     """Guess what measuring a network whole takes, before one was: longer looks, several of them.
 
+    Each in a process that has to start, also where candidates took no time, as a table told them.
+
     Args:
         experiment: The run's.
         recent_s: What scoring the last candidates took.
@@ -90,7 +95,8 @@ def expected_finalist_s(experiment: Experiment, recent_s: Sequence[float]) -> fl
     scoring_s = sum(recent_s) / len(recent_s) if recent_s else 0.0
     target_s = sum(target.min_duration_s for target in experiment.targets)
     longer_s = experiment.finalists.min_duration_s - target_s / len(experiment.targets)
-    return experiment.finalists.processes * (scoring_s + max(0.0, longer_s))
+    shortest_s = experiment.finalists.min_duration_s + _STARTS_S
+    return experiment.finalists.processes * max(scoring_s + max(0.0, longer_s), shortest_s)
 
 
 def _left(step_s: float, steps: int, waited_s: float) -> float:

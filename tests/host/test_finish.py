@@ -58,11 +58,18 @@ class _Asking(LineProgress):
         super().__init__(Console(file=io.StringIO()))
         self._folder = folder
         self._what = what
-        self._note = f"job {after} of {_ROUNDS}"
+        self._after = after
+        self._is_finalists = False
+
+    @override
+    def phase(self, name: str, total: int, done: int = 0) -> None:
+        self._is_finalists = name.startswith("finalists")
+        if self._is_finalists:
+            assert total == _ROUNDS
 
     @override
     def step(self, done: int, note: str) -> None:
-        if note == self._note:
+        if self._is_finalists and done == self._after:
             self._folder.request(self._what)
 
 
