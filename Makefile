@@ -44,7 +44,7 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.host: pyproject.toml constraints.txt | $(VENV)/bin/python
-	$(PIP) --editable '.[host,onnxruntime]'
+	$(PIP) --editable '.[host,onnxruntime,report]'
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python

@@ -260,8 +260,9 @@ def rknn(versions: RknnVersions) -> Finding:
             name,
             "the NPU cannot be used",
             evidence,
-            "pip install rknn-toolkit-lite2, and put librknnrt.so of the same version from "
-            "github.com/airockchip/rknn-toolkit2 (rknpu2/runtime) into /usr/lib",
+            "there is no RKNN backend yet; for one of your own: pip install rknn-toolkit-lite2, "
+            "and put librknnrt.so of the same version from github.com/airockchip/rknn-toolkit2 "
+            "(rknpu2/runtime) into /usr/lib",
         )
     if _numbers(toolkit)[:2] != _numbers(runtime)[:2]:
         return problem(

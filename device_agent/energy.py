@@ -118,7 +118,7 @@ class HwmonMeter:
 
 
 def find_energy_meter(
-    root: Path = sysfs.ROOT, *, gpu: bool = False, cpus: Sequence[int] = ()
+    root: Path = sysfs.ROOT, *, gpu: int | None = None, cpus: Sequence[int] = ()
 ) -> EnergyMeter | None:
     """Return the best meter there is, counting from now on; None where nothing can be read.
 
@@ -126,14 +126,15 @@ def find_energy_meter(
 
     Args:
         root: Where the device's files are. NVML tells of this machine only.
-        gpu: The subject runs on an NVIDIA GPU: what the processor uses is not its energy.
+        gpu: CUDA's number of the NVIDIA GPU that the subject runs on: what the processor uses is
+            not its energy then. None: it runs on no such GPU.
         cpus: Cores that a meter may run on beside the subject; empty: any.
     """
-    if gpu and root == sysfs.ROOT and (found := nvml.open_gpu()) is not None:
+    if gpu is not None and root == sysfs.ROOT and (found := nvml.open_cuda_gpu(gpu)) is not None:
         if found.energy_j() is not None:
             return NvmlMeter(found)
         found.close()
-    if not gpu and (domains := power.rapl_domains(root)):
+    if gpu is None and (domains := power.rapl_domains(root)):
         return RaplMeter(domains)
     rails = power.power_rails(root)
     if power.read_power_w(rails) is not None:

@@ -6,16 +6,20 @@ Source: NVML API Reference Guide, sections Device Queries and NvmlClocksEventRea
 from __future__ import annotations
 
 import contextlib
+import os
+import re
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 _SM_CLOCK = 1
 _CORE_TEMPERATURE = 0
 _HELD_BACK = 0x08 | 0x20 | 0x40 | 0x80
 """Hardware slowdown, thermal slowdown by driver and by hardware, power brake. The power cap
 (0x04) is not among them: a GPU under full load runs at it."""
+
+_ASKED = re.compile(r"cuda(?::(?P<number>\d+))?|tensorrt", re.IGNORECASE)
 
 
 class Gpu:
@@ -67,8 +71,53 @@ class Gpu:
             return None
 
 
-def open_gpu(index: int = 0) -> Gpu | None:
-    """Return a GPU of this machine; None without package, library, driver or GPU."""
+def cuda_number(options: Mapping[str, str]) -> int | None:
+    """Return the number by which CUDA knows the GPU that a backend's options ask for.
+
+    0 where they ask for CUDA or TensorRT and say no number; None where they ask for neither.
+    """
+    found = _ASKED.search(" ".join(options.values()))
+    return None if found is None else int(found["number"] or 0)
+
+
+def open_gpu() -> Gpu | None:
+    """Return the first GPU of this machine; None without package, library, driver or GPU."""
+    return _open(lambda _: 0)
+
+
+def open_only_gpu() -> Gpu | None:
+    """Return the GPU of a machine that has one alone; None elsewhere, and as for `open_gpu`."""
+    return _open(lambda library: 0 if library.nvmlDeviceGetCount() == 1 else None)
+
+
+def open_cuda_gpu(number: int) -> Gpu | None:
+    """Return the GPU that CUDA knows by a number; None where it is not certain which that is."""
+    return _open(lambda library: index_of(number, library.nvmlDeviceGetCount(), os.environ))
+
+
+def index_of(number: int, count: int, environment: Mapping[str, str]) -> int | None:
+    """Return NVML's number of a GPU; None where it is not certain.
+
+    NVML goes by the place on the bus; CUDA puts the fastest first unless it is told otherwise.
+
+    Source: CUDA C++ Programming Guide, CUDA Environment Variables.
+
+    Args:
+        number: CUDA's.
+        count: How many GPUs NVML knows.
+        environment: Variables that the workers have too.
+    """
+    if count == 1 and number == 0:
+        return 0
+    if environment.get("CUDA_DEVICE_ORDER") != "PCI_BUS_ID":
+        return None
+    visible = environment.get("CUDA_VISIBLE_DEVICES")
+    names = map(str, range(count)) if visible is None else visible.split(",")
+    name = dict(enumerate(names)).get(number, "").strip()
+    return int(name) if name.isdecimal() and int(name) < count else None
+
+
+def _open(choose: Callable[[Any], int | None]) -> Gpu | None:
     try:
         import pynvml
     except ImportError:
@@ -77,8 +126,9 @@ def open_gpu(index: int = 0) -> Gpu | None:
         pynvml.nvmlInit()
     except pynvml.NVMLError:
         return None
-    try:
-        return Gpu(pynvml, pynvml.nvmlDeviceGetHandleByIndex(index))
-    except pynvml.NVMLError:
-        pynvml.nvmlShutdown()
-        return None
+    with contextlib.suppress(pynvml.NVMLError):
+        index = choose(pynvml)
+        if index is not None:
+            return Gpu(pynvml, pynvml.nvmlDeviceGetHandleByIndex(index))
+    pynvml.nvmlShutdown()
+    return None

@@ -72,25 +72,15 @@ class WorkerProcess:
         self._oom_kills = limits.oom_kills()
         self._longest_s: dict[tuple[str, ...], float] = {}
         self._next_look_s = 0.0
-        self._folder = tempfile.TemporaryDirectory(prefix=guard.FOLDER_PREFIX)
         self._mark = uuid.uuid4().hex
-        command_read, command_write = os.pipe()
-        answer_read, answer_write = os.pipe()
-        # Not a context manager: the process outlives this call and is ended by `close`.
-        self._process = subprocess.Popen(  # noqa: S603 - our own module and numbers
-            [
-                *(sys.executable, "-I", "-S", guard.__file__, sys.executable),
-                *(str(command_read), str(answer_write)),
-                *(str(os.getpid()), str(self._memory_bytes), *protections.guard_arguments()),
-            ],
-            pass_fds=(command_read, answer_write),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            start_new_session=True,
-            cwd=self._folder.name,
-            env={**os.environ, **_SILENCE, guard.MARK: self._mark},
-        )
+        with contextlib.ExitStack() as undo:
+            # Whoever cannot start one worker tries again, and must not run out of descriptors.
+            self._folder = tempfile.TemporaryDirectory(prefix=guard.FOLDER_PREFIX)
+            undo.callback(self._folder.cleanup)
+            command_read, command_write = _pipe(undo)
+            answer_read, answer_write = _pipe(undo)
+            self._process = self._start(command_read, answer_write)
+            undo.pop_all()
         os.close(command_read)
         os.close(answer_write)
         self._commands = os.fdopen(command_write, "w")
@@ -185,6 +175,23 @@ class WorkerProcess:
         os.close(self._answers_fd)
         self._answers_fd = -1
         self._folder.cleanup()
+
+    def _start(self, command_fd: int, answer_fd: int) -> subprocess.Popen[bytes]:
+        # Not a context manager: the process outlives this call and is ended by `close`.
+        return subprocess.Popen(  # noqa: S603 - our own module and numbers
+            [
+                *(sys.executable, "-I", "-S", guard.__file__, sys.executable),
+                *(str(command_fd), str(answer_fd)),
+                *(str(os.getpid()), str(self._memory_bytes), *protections.guard_arguments()),
+            ],
+            pass_fds=(command_fd, answer_fd),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+            cwd=self._folder.name,
+            env={**os.environ, **_SILENCE, guard.MARK: self._mark},
+        )
 
     def _end(self) -> None:
         """Kill everything; the last bytes of standard error are there afterwards."""
@@ -283,6 +290,14 @@ class WorkerProcess:
     def _stderr_tail(self) -> str:
         text = bytes(self._stderr).decode("utf-8", "replace")
         return "\n".join(text.splitlines()[-20:])
+
+
+def _pipe(undo: contextlib.ExitStack) -> tuple[int, int]:
+    """Return the ends of a new pipe, to read and to write; `undo` closes both."""
+    ends = os.pipe()
+    for end in ends:
+        undo.callback(os.close, end)
+    return ends
 
 
 def _ending(code: int) -> str:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import functools
+import logging
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from statistics import median
 from typing import TYPE_CHECKING
 
-from boardfront.device_agent import environment, sysfs, timing
+from boardfront.device_agent import environment, nvml, sysfs, timing
 from boardfront.device_agent.cores import allowed_cpus, parse_cpus, telemetry_cpus
 from boardfront.device_agent.energy import find_energy_meter
 from boardfront.device_agent.load import LoadMeter
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
 
     from boardfront.device_agent.energy import EnergyMeter
     from boardfront.protos.records import Job, Statistics
+
+_log = logging.getLogger(__name__)
 
 _SAMPLING_EVENT_EVERY_S = 0.2
 _SHOWN_SHARE = 20.0
@@ -78,6 +81,7 @@ class JobRun:
         self._cancelled = cancelled
         self._sessions: list[Session] = []
         self._live: list[Session] = []
+        self._cores: dict[str, tuple[int, ...]] = {}
         self._show_next_s: dict[str, float] = {}
         self._known: dict[str, Statistics | RatioStatistics | None] = {}
 
@@ -125,7 +129,7 @@ class JobRun:
 
     def _open(self) -> None:
         """Start the workers and let them load together, and compile one after the other."""
-        cpus = self._cpus()
+        self._cores = self._cpus()
         for subject_id, found in self._prepared.items():
             if isinstance(found, Failure):
                 self._emit(subject_id, found)
@@ -134,7 +138,7 @@ class JobRun:
                 self._job,
                 found,
                 self._cancelled,
-                cpus.get(subject_id, ()),
+                self._cores.get(subject_id, ()),
                 self._spares.take(self._cancelled),
             )
             self._sessions.append(session)
@@ -183,7 +187,7 @@ class JobRun:
 
     def _sample(self) -> None:
         """Sample until every subject has enough, then emit the results."""
-        meter = LoadMeter(self._root, self._live[0].prepared.target.cpus)
+        meter = self._load_meter()
         try:
             if len(self._live) == 1:
                 self._sample_alone(self._live[0])
@@ -193,13 +197,23 @@ class JobRun:
             circumstances = meter.read(own_cpu_s=own_s)
         finally:
             meter.close()
-        for session in tuple(self._live):
-            self._guarded(session, Session.time_parts)
+        for session in self._live:
+            _time_parts(session)
         for session in self._live:
             self._emit(
                 session.subject_id,
                 result_of(self._job, session, self._reference(), circumstances),
             )
+
+    def _load_meter(self) -> LoadMeter:
+        """Watch the cores that the workers keep to, all that their targets name, and their GPU."""
+        named = {cpu for one in self._live for cpu in parse_cpus(one.target.cpus)}
+        kept = {cpu for one in self._live for cpu in self._cores[one.subject_id]}
+        # Another root is another machine's: what its cores do is not seen on those of this one.
+        timed = kept if self._root == sysfs.ROOT else named
+        gpus = {nvml.cuda_number(one.target.options) for one in self._live} - {None}
+        gpu = gpus.pop() if len(gpus) == 1 else None
+        return LoadMeter(self._root, sorted(timed), around=named, gpu=gpu)
 
     def _sample_alone(self, session: Session) -> None:
         plan = timing.plan_windows(session.steady_s, self._job.precision, alone=True)
@@ -216,11 +230,10 @@ class JobRun:
         """Return what counts a subject's joules; subjects in turn share them and have none."""
         if prepared.origin is not Origin.MEASURED:
             return None
-        values = " ".join(prepared.target.options.values()).lower()
         timed = parse_cpus(prepared.target.cpus)
         return find_energy_meter(
             self._root,
-            gpu="cuda" in values,
+            gpu=nvml.cuda_number(prepared.target.options),
             cpus=telemetry_cpus(timed, allowed_cpus(self._root)),
         )
 
@@ -243,7 +256,7 @@ class JobRun:
         """Return whether a subject leaves the turn; the reference stays while it may."""
         if session is not self._reference():
             return self._has_enough(session)
-        return session.run_left_s < 2 * session.run_s / len(session.windows)
+        return session.run_left_s < 2 * session.sampling_s / len(session.windows)
 
     def _take_round(
         self, active: list[Session], loops_of: Mapping[str, int], samples: int
@@ -270,6 +283,7 @@ class JobRun:
             windows=len(session.windows),
             elapsed_s=session.elapsed_s,
             run_s=session.run_s,
+            sampling_s=session.sampling_s,
             run_left_s=session.run_left_s,
         )
         due = time.monotonic() >= self._show_next_s.get(session.subject_id, float("-inf"))
@@ -329,6 +343,15 @@ class JobRun:
 
 def _await(loaded: Future[None], _session: Session) -> None:
     loaded.result()
+
+
+def _time_parts(session: Session) -> None:
+    """Time what a step consists of: an extra, whose failure costs nothing of what was measured."""
+    try:
+        session.time_parts()
+    except WorkerFailedError as error:
+        _log.warning("the parts of %s were not timed: %s", session.subject_id, error)
+        session.close()
 
 
 def _take_one(session: Session, *, loops: int, kept: list[timing.Sample]) -> None:

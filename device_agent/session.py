@@ -85,6 +85,7 @@ class Session:
         self._energy: list[tuple[float | None, int]] = []
         self._energy_source = ""
         self._origin_s: float | None = None
+        self._warmed_up_s = 0.0
         self._cpu_before_s = 0.0
         self._cpu_s = 0.0
         self._cancelled = cancelled
@@ -94,6 +95,11 @@ class Session:
     def subject_id(self) -> str:
         """Of the subject."""
         return self.prepared.subject.subject_id
+
+    @property
+    def sampling_s(self) -> float:
+        """Own device time since the warm-up ended, in seconds."""
+        return self.run_s - self._warmed_up_s
 
     @property
     def sampling_cpu_s(self) -> float:
@@ -149,6 +155,7 @@ class Session:
         answer = self._ask_run({"do": "warm_up", "min_duration_s": minimum_s}, what="warm-up")
         self.warm_up_s = tuple(answer["runs_s"])
         self.steady_s = answer["steady_s"]
+        self._warmed_up_s = self.run_s
         self._cpu_before_s = answer["cpu_s"]
 
     def take_window(self, plan: timing.WindowPlan, meter: EnergyMeter | None) -> None:

@@ -57,7 +57,12 @@ class SpareWorkers:
     def start(self) -> None:
         """Begin to start what the next job will need; `settle` has to come before any timing."""
         missing = min(self._wanted(), _MOST) - len(self._idle) - len(self._starting)
-        self._starting += [WorkerProcess() for _ in range(missing)]
+        try:
+            for _ in range(missing):
+                self._starting.append(WorkerProcess())
+        except OSError as error:
+            # The job of now needs none of them, and the next one tries for itself.
+            _log.warning("a spare worker cannot be started: %s", error)
 
     def settle(self) -> None:
         """Wait until the spares have started and sleep."""

@@ -72,11 +72,18 @@ class Sensors:
     One thread at a time. Nothing raises.
 
     Args:
-        root: Where the device's files are. An NVIDIA GPU is looked for on this machine only.
+        root: Where the device's files are.
         timed: Cores whose clock counts; empty: all.
+        gpu: An NVIDIA GPU that is read with them, and given back by `close`.
     """
 
-    def __init__(self, root: Path = sysfs.ROOT, timed: Sequence[int] = ()) -> None:
+    def __init__(
+        self,
+        root: Path = sysfs.ROOT,
+        timed: Sequence[int] = (),
+        *,
+        gpu: nvml.Gpu | None = None,
+    ) -> None:
         policies = sysfs.cpu_policies(root)
         self._clocks = [
             (
@@ -98,7 +105,7 @@ class Sensors:
         self._rails = power.power_rails(root)
         domains = power.rapl_domains(root)
         self._rapl = RaplMeter(domains) if domains else None
-        self._gpu = nvml.open_gpu() if root == sysfs.ROOT else None
+        self._gpu = gpu
 
     def read(self) -> Reading:
         """Read every sensor once."""
@@ -194,7 +201,9 @@ class Watcher:
     def __init__(self, root: Path = sysfs.ROOT) -> None:
         self._root = root
         self._governor_cpus = cores.default_cpus(root)
-        self._sensors = Sensors(root, cores.parse_cpus(self._governor_cpus))
+        # Of several GPUs nobody said which; and another root is another machine's.
+        gpu = nvml.open_only_gpu() if root == sysfs.ROOT else None
+        self._sensors = Sensors(root, cores.parse_cpus(self._governor_cpus), gpu=gpu)
         self._times = sysfs.cpu_times(root).get(None)
         self._last: Reading | None = None
 

@@ -199,13 +199,16 @@ def is_enough(
 class Progress:
     """How far the sampling of a subject is.
 
-    `elapsed_s` is from the start of its first window to the end of its last; `run_s` is what it
-    spent of its own device time and `run_left_s` what the run deadline leaves of it.
+    `elapsed_s` is from the start of its first window to the end of its last, in which others may
+    have had their turns. The rest is its own device time: `run_s` is what it spent,
+    `sampling_s` what of that went into its windows, and `run_left_s` what the run deadline
+    leaves of it.
     """
 
     windows: int
     elapsed_s: float
     run_s: float
+    sampling_s: float
     run_left_s: float
 
 
@@ -222,7 +225,8 @@ def should_stop(
     """
     if is_enough(statistics, precision, windows=progress.windows, elapsed_s=progress.elapsed_s):
         return True
-    window_s = max(precision.min_duration_s, progress.elapsed_s) / progress.windows
+    # Its own time alone: the deadline does not count that of the subjects sampled in between.
+    window_s = progress.sampling_s / progress.windows
     # A window that the deadline cuts costs the whole result: where there is one, leave room.
     if progress.run_left_s < (window_s if statistics is None else 2 * window_s):
         return True

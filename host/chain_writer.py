@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, cast
 import onnx
 from onnx import TensorProto, helper
 
+from boardfront.latency_models.artifact import artifact_of
 from boardfront.latency_models.structure import structure_hash
 from boardfront.latency_models.table_chains import ChainFile, thin_channels
 from boardfront.latency_models.table_plan import WholeNetwork
@@ -139,13 +140,7 @@ class TableSpace:
         space = self.blocks
         if chain[-1].out_channels != self.networks.classes:
             space = self._thin_space()
-        model = space.write_chain(chain, batch=task.batch)
-        if task.kind is TaskKind.TRAINING_STEP_GRAPH:
-            from boardfront.latency_models.training_graph import stage_parameters, training_step
-
-            frozen = stage_parameters(model, task.frozen_stages)
-            model = training_step(model, frozen=frozen)
-        return _file(model)
+        return _file(artifact_of(space.write_chain(chain, batch=task.batch), task))
 
     def _thin_space(self) -> DecomposableSpace:
         """Return the same space with heads that cost next to nothing."""

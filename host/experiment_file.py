@@ -102,7 +102,7 @@ class TrainingTable(Table):
 class SupernetTable(TrainingTable):
     """[supernet]."""
 
-    recalibration_images: int = Field(default=2048, ge=1)
+    recalibration_images: int = Field(default=2048, ge=2)
     """Seen by an architecture's batch norms before it is scored. [images]"""
 
 
@@ -133,8 +133,9 @@ class TargetTable(Table):
     """What executes the networks: `onnxruntime`, `torch`, `tvm`, or one that a package adds."""
     options: dict[str, OptionText] = Field(default_factory=dict)
     """The backend's own; `boardfront device show NAME` lists them."""
-    task: Literal["inference", "training-step"] = "inference"
-    """What is timed: a forward call, or a step of training."""
+    task: Literal["inference", "training-step", "training-step-graph"] = "inference"
+    """What is timed: a forward call, or a step of training, by torch or as a graph that
+    `onnxruntime` runs as well."""
     batch: int = Field(default=1, ge=1)
     """Images a call. [images]"""
     precision: Precision = 0.03

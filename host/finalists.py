@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from boardfront.host.fleet.planned_job import room_together
+from boardfront.latency_models.artifact import artifact_of
 from boardfront.latency_models.base import TimeRequest
 from boardfront.latency_models.structure import structure_hash
 from boardfront.protos.records import Purpose
@@ -161,7 +162,8 @@ def _middle(values_s: Sequence[float | None]) -> float | None:
     return median(known) if known else None
 
 
-def _request(encoding: str, model: onnx.ModelProto, rule: TimingRule) -> TimeRequest:
+def _request(encoding: str, network: onnx.ModelProto, rule: TimingRule) -> TimeRequest:
+    model = artifact_of(network, rule.task)
     return TimeRequest(
         model=model.SerializeToString(deterministic=True),
         structure_hash=structure_hash(model),

@@ -138,12 +138,10 @@ def _as_step(network: Network) -> Network:
     """Write one training step of the network as a graph that needs no torch on the device."""
     import onnx
 
+    from boardfront.latency_models.artifact import artifact_of
     from boardfront.latency_models.structure import structure_hash
-    from boardfront.latency_models.training_graph import stage_parameters, training_step
 
-    model = onnx.load_model_from_string(network.content)
-    frozen = stage_parameters(model, network.task.frozen_stages)
-    step = training_step(model, frozen=frozen)
+    step = artifact_of(onnx.load_model_from_string(network.content), network.task)
     return replace(
         network,
         content=step.SerializeToString(deterministic=True),

@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from boardfront.protos.errors import WrongInputError
+from boardfront.protos.errors import BoardfrontError, WrongInputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -118,6 +119,22 @@ class RunFolder:
                 "file back from a copy, or begin a new run"
             ) from error
 
+    @property
+    def store(self) -> str | None:
+        """Where the run's measurements are kept, without a password; None if nobody wrote it."""
+        try:
+            return self._told("store")
+        except WrongInputError:
+            return None
+
+    def unwritable(self, problem: OSError) -> BoardfrontError:
+        """Return what to say of a file of the run that cannot be written."""
+        return BoardfrontError(
+            f"{problem.filename or self.path}: expected a file that can be written, got "
+            f"{problem.strerror or problem}: check the folder, its rights and the free space, "
+            "then resume the run"
+        )
+
     def request(self, what: str) -> None:
         """Lay a request into `control/`.
 
@@ -183,7 +200,12 @@ def _take_oldest(paths: Iterable[Path]) -> str | None:
 
 
 def create_run(
-    runs: Path, name: str, experiment: Path, tables: Mapping[int, Path] | None = None
+    runs: Path,
+    name: str,
+    experiment: Path,
+    tables: Mapping[int, Path] | None = None,
+    *,
+    store: str = "",
 ) -> RunFolder:
     """Make the folder of a new run and copy its experiment file there.
 
@@ -192,6 +214,7 @@ def create_run(
         name: The folder's begins with it.
         experiment: The file.
         tables: Latency tables by the place of their target, copied too.
+        store: Where its measurements are kept, as `run_store.recorded` says it.
 
     Raises:
         WrongInputError: If the folder cannot be made.
@@ -208,22 +231,36 @@ def create_run(
                 f"cannot make the run folder {folder.path}: {error.strerror}: choose another "
                 "by --runs"
             ) from error
-        folder.control.mkdir()
-        folder.models.mkdir()
-        folder.supernet.parent.mkdir()
-        for target, table in (tables or {}).items():
-            folder.table(target).parent.mkdir(exist_ok=True)
-            folder.table(target).write_bytes(table.read_bytes())
         about = {
             "format": _FORMAT,
             "experiment_source": str(experiment.resolve()),
             "job_seed": f"{folder.path.name} {os.urandom(8).hex()}",
+            **({"store": store} if store else {}),
         }
-        folder.about.write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
-        # Last: a folder with this file is a run.
-        folder.experiment.write_bytes(experiment.read_bytes())
+        try:
+            _fill(folder, experiment, tables or {}, about)
+        except OSError as error:
+            shutil.rmtree(folder.path, ignore_errors=True)
+            raise WrongInputError(
+                f"cannot fill the run folder {folder.path}: {error.strerror or error}: make room, "
+                "or choose another by --runs"
+            ) from error
         return folder
     raise WrongInputError(f"{runs} has a hundred runs of this second: expected fewer")
+
+
+def _fill(
+    folder: RunFolder, experiment: Path, tables: Mapping[int, Path], about: Mapping[str, object]
+) -> None:
+    folder.control.mkdir()
+    folder.models.mkdir()
+    folder.supernet.parent.mkdir()
+    for target, table in tables.items():
+        folder.table(target).parent.mkdir(exist_ok=True)
+        folder.table(target).write_bytes(table.read_bytes())
+    folder.about.write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+    # Last: a folder with this file is a run.
+    folder.experiment.write_bytes(experiment.read_bytes())
 
 
 def find_run(text: str, runs: Path) -> RunFolder:

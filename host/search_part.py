@@ -12,6 +12,8 @@ from boardfront.host import journal_records as records
 from boardfront.host import text
 from boardfront.host.control import RunControl
 from boardfront.host.training import UntrainableError
+from boardfront.protos.errors import BoardfrontError
+from boardfront.protos.records import FailureKind
 from boardfront.search.evaluation import (
     NO_ACCURACY,
     Candidate,
@@ -22,21 +24,33 @@ from boardfront.search.loop import front_hypervolume
 from boardfront.search.objective import minimised
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from boardfront.host.experiment import Experiment
     from boardfront.host.journal import Journal
     from boardfront.host.progress import RunProgress
     from boardfront.host.run_folder import RunFolder
     from boardfront.host.supernet.progress import TrainingReport
+    from boardfront.search.estimator import Estimator
+    from boardfront.search.evaluation import LatencySource
 
 SHOW_EPOCHS_AFTER_S = 2.0
+_MOST_LOST_IN_A_ROW = 3
+"""Candidates that a device may lose before the run ends: the front of what is left would be
+poor, and nobody would know why."""
+
+
+class DeviceLostError(BoardfrontError):
+    """A device measures nothing any more."""
 
 
 def known_candidates(
     history: Sequence[records.Record | records.UnknownRecord],
 ) -> dict[str, Candidate]:
-    """Return what a run's journal says of each architecture."""
+    """Return what a run's journal says of each architecture.
+
+    A device that was lost says nothing of the network: such a one is tried again.
+    """
     return {
         record.encoding: Candidate(
             encoding=record.encoding,
@@ -50,11 +64,38 @@ def known_candidates(
         for record in history
         if isinstance(record, records.Evaluation)
         and (record.validation_accuracy is not None or record.failure is not None)
+        and not _is_lost(record.failure)
     }
 
 
 class RunEvaluator(CandidateEvaluator):
-    """Scores candidates; one that cannot be trained is a failure."""
+    """Scores candidates; one that cannot be trained is a failure.
+
+    Args:
+        estimator: Of accuracy.
+        sources: Of times, by target name.
+        known: Candidates of an earlier part of the run.
+        put_right: Called after each candidate: measures again what was found wrong meanwhile.
+    """
+
+    def __init__(
+        self,
+        estimator: Estimator,
+        sources: Mapping[str, LatencySource],
+        known: Mapping[str, Candidate],
+        put_right: Callable[[], None] = lambda: None,
+    ) -> None:
+        super().__init__(estimator, sources, known)
+        self._put_right = put_right
+
+    @override
+    def evaluate_all(
+        self, encodings: Sequence[str], before: Callable[[int, str], None] = lambda *_: None
+    ) -> Iterator[Candidate]:
+        """Score architectures in order."""
+        for candidate in super().evaluate_all(encodings, before):
+            self._put_right()
+            yield candidate
 
     @override
     def accuracy(self, encoding: str) -> float | EvaluationFailure:
@@ -93,6 +134,7 @@ class RunObserver:
         self._index = 0
         self._reference: tuple[float, ...] | None = None
         self._note = ""
+        self._lost_in_a_row = 0
         self.seen: list[Candidate] = []
 
     def before(self, index: int, encoding: str) -> None:
@@ -112,7 +154,11 @@ class RunObserver:
         )
 
     def scored(self, index: int, generation: int, candidate: Candidate) -> None:
-        """Journal a fresh candidate and move the bar."""
+        """Journal a fresh candidate and move the bar.
+
+        Raises:
+            DeviceLostError: It is one of several in a row that a device could not measure.
+        """
         self.seen.append(candidate)
         if self._known.get(candidate.encoding) is not candidate:
             scores = candidate.scores(self._experiment.objectives)
@@ -132,7 +178,17 @@ class RunObserver:
                     elapsed_s=time.monotonic() - self._began_s,
                 )
             )
+            self._end_if_lost(candidate.failure)
         self._progress.step(index + 1, f"{_gist(candidate)}{self._note}")
+
+    def _end_if_lost(self, failure: EvaluationFailure | None) -> None:
+        self._lost_in_a_row = self._lost_in_a_row + 1 if _is_lost(failure) else 0
+        if failure is not None and self._lost_in_a_row >= _MOST_LOST_IN_A_ROW:
+            raise DeviceLostError(
+                f"target {failure.target}: {self._lost_in_a_row} candidates in a row were not "
+                f"measured, through no fault of theirs ({failure.message}): put the device right, "
+                "then resume the run: they are tried again"
+            )
 
     def generation_done(self, generation: int, front: Sequence[Candidate]) -> None:
         """Journal the generation with its hypervolume against the first one's worst scores."""
@@ -151,6 +207,11 @@ class RunObserver:
                 generation=generation, front_size=len(front), hypervolume=volume
             )
         )
+
+
+def _is_lost(failure: EvaluationFailure | None) -> bool:
+    """Return whether the device failed and not the network."""
+    return failure is not None and failure.kind is FailureKind.DEVICE_LOST
 
 
 def _is_cheap(candidate: Candidate) -> bool:

@@ -6,6 +6,8 @@ what stands there and goes on behind it.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import time
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, cast
@@ -16,10 +18,11 @@ from boardfront.host import front as fronts
 from boardfront.host import journal_records as records
 from boardfront.host import text
 from boardfront.host.control import JobCanceller, RunControl
+from boardfront.host.earlier_times import EarlierTimes
 from boardfront.host.estimator_part import Surroundings, prepare_estimator
 from boardfront.host.finish import Finish
 from boardfront.host.fleet.under_way import JobsUnderWay
-from boardfront.host.journal import Journal
+from boardfront.host.journal import Journal, JournalError
 from boardfront.host.search_part import RunEvaluator, RunObserver, known_candidates
 from boardfront.host.table_part import load_tables
 from boardfront.host.targets import Targets, TargetSurroundings
@@ -39,8 +42,9 @@ if TYPE_CHECKING:
     from boardfront.host.table_part import RunTable
     from boardfront.latency_models.store import MeasurementStore
     from boardfront.protos.records import DeviceDescription
-    from boardfront.search.evaluation import Candidate
+    from boardfront.search.evaluation import Candidate, Latency
 
+_UNWRITABLE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO})
 _VERSIONED = ("boardfront", "numpy", "onnx", "pymoo", "torch")
 
 
@@ -121,6 +125,12 @@ class SearchRun:
         except BoardfrontError as error:
             self._interrupted(str(error))
             raise
+        except OSError as error:
+            if error.errno not in _UNWRITABLE:
+                raise
+            failure = self._folder.unwritable(error)
+            self._interrupted(str(failure))
+            raise failure from error
         finally:
             self._forget_requests()
             self._journal.close()
@@ -138,6 +148,8 @@ class SearchRun:
             if not between:
                 targets.close()
             known = known_candidates(self._history)
+            earlier = self._earlier(targets, known)
+            earlier.put_right()
             observer = RunObserver(
                 self._experiment, self._folder, self._journal, self._progress, known
             )
@@ -155,7 +167,7 @@ class SearchRun:
             )
             estimator = prepared.estimator
             self._journal.append(records.EstimatorReady(state_id=estimator.state_id))
-            front = self._search(targets, estimator, known, observer)
+            front = self._search(targets, estimator, known, observer, earlier)
             if not front:
                 raise EmptyFrontError(
                     f"none of {len(observer.seen)} candidates was scored within the limits: "
@@ -194,14 +206,24 @@ class SearchRun:
                 run=self._folder.path.name,
                 priority=self._priority,
                 say=self._progress.say,
-                on_remeasured=lambda target, encoding, latency: self._journal.append(
-                    records.Remeasured(target=target, encoding=encoding, latency=latency)
-                ),
+                on_remeasured=self._remeasured,
                 ledger=self._folder.ledger,
                 under_way=under_way,
                 check=self._check_device,
             ),
         )
+
+    def _earlier(self, targets: Targets, known: Mapping[str, Candidate]) -> EarlierTimes:
+        return EarlierTimes(
+            targets.by_name,
+            self._store,
+            known.values(),
+            say=self._progress.say,
+            on_remeasured=self._remeasured,
+        )
+
+    def _remeasured(self, target: str, encoding: str, latency: Latency) -> None:
+        self._journal.append(records.Remeasured(target=target, encoding=encoding, latency=latency))
 
     def _check_device(self, target: str, description: DeviceDescription) -> None:
         """Refuse a device that is not the table's, or mark what comes of it."""
@@ -262,6 +284,7 @@ class SearchRun:
         estimator: RunEstimator,
         known: Mapping[str, Candidate],
         observer: RunObserver,
+        earlier: EarlierTimes,
     ) -> tuple[Candidate, ...]:
         settings = self._experiment.search
         algorithm = algorithms.load(settings.algorithm)(
@@ -279,6 +302,7 @@ class SearchRun:
                 for name, target in targets.by_name.items()
             },
             known,
+            earlier.put_right,
         )
         self._progress.phase(
             "search", settings.evaluations, done=min(len(known), settings.evaluations)
@@ -310,7 +334,9 @@ class SearchRun:
             self._progress.say(f"asked too late, not obeyed: {', '.join(late)}")
 
     def _interrupted(self, reason: str) -> None:
-        self._journal.append(records.Interrupted(reason=reason, time_unix_s=time.time()))
+        # Where the disk is full this may fail too, and why the run ended is what counts.
+        with contextlib.suppress(JournalError):
+            self._journal.append(records.Interrupted(reason=reason, time_unix_s=time.time()))
 
 
 def _about_reference(timed: records.ReferenceTimed) -> str:

@@ -36,6 +36,8 @@ class SentinelWatch:
         self._post = post or _at_once
         self.source: MeasuredLatency | None = None
         self.pool: Pool | None = None
+        self.found_wrong = 0
+        """Times that looks have put in quarantine."""
 
     def rule(self, target: TargetSettings, *, of_pool: bool = False) -> SentinelRule | None:
         """Return when the sentinel is timed; ratios to a reference need none.
@@ -57,6 +59,7 @@ class SentinelWatch:
     def _found(self, finding: Finding) -> None:
         if finding.state is not State.STEADY:
             self._around.say(f"{self._target}: {finding.message}")
+        self.found_wrong += len(finding.quarantined)
         if self.source is not None and self.pool is not None and len(self.pool.boards) > 1:
             for old, new in self.source.measure_again(finding.quarantined, self._around.store):
                 self._remeasured(old, new)

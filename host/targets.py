@@ -61,6 +61,12 @@ class ConnectedTarget:
     measurer: TargetMeasurer
     source: MeasuredLatency
     rule: TimingRule
+    watch: SentinelWatch
+
+    @property
+    def is_by_sentinel(self) -> bool:
+        """Whether its times rest on the device's level, which the sentinel watches."""
+        return self.settings.reference == "none" and self.settings.table is None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -206,7 +212,9 @@ class Targets:
             queue=pool,
         )
         watch.source, watch.pool = source, pool
-        return ConnectedTarget(settings=target, measurer=pool, source=source, rule=rule)
+        return ConnectedTarget(
+            settings=target, measurer=pool, source=source, rule=rule, watch=watch
+        )
 
     def _connect_local(
         self, target: TargetSettings, space: NetworkSpace, selected: Sequence[Selected]
@@ -233,7 +241,9 @@ class Targets:
             space, measurer, rule, job_seed=f"{self._around.job_seed} {target.name}"
         )
         watch.source = source
-        return ConnectedTarget(settings=target, measurer=measurer, source=source, rule=rule)
+        return ConnectedTarget(
+            settings=target, measurer=measurer, source=source, rule=rule, watch=watch
+        )
 
     def _board_measurer(self, board: Board, sentinel: SentinelRule | None) -> DeviceMeasurer:
         measurer = DeviceMeasurer(

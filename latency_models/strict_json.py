@@ -171,7 +171,7 @@ def _decode_enum(kind: type[enum.Enum], data: object, where: str) -> object:
 
 
 def _expect(kind: typing.Any, data: object, where: str) -> typing.Any:
-    fits = isinstance(data, kind) and (kind is bool or not isinstance(data, bool))
+    fits = isinstance(data, kind) and (kind in {bool, object} or not isinstance(data, bool))
     if not fits or (isinstance(data, float) and not math.isfinite(data)):
         raise _mismatch(kind.__name__, f"{data!r:.60}", where)
     return data

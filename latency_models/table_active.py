@@ -88,21 +88,22 @@ class Interpolator:
         rows = self._rows([one.block for one in known])
         self._middle, self._scale = rows.mean(axis=0), rows.std(axis=0)
         self._scale[self._scale == 0] = 1.0
-        noise = [(one.half_width_s / _NORMAL / one.time_s) ** 2 for one in known]
+        logs = np.log([one.time_s for one in known])
+        noise = np.array([(one.half_width_s / _NORMAL / one.time_s) ** 2 for one in known])
+        # Of the logarithms; the process adds it to those that it has divided by their deviation.
+        noise = np.minimum(1.0, noise) / max(float(np.var(logs)), 1e-8)
         kernel = ConstantKernel(1.0) * DotProduct(1.0) + ConstantKernel(0.1) * Matern(
             length_scale=np.ones(rows.shape[1]), nu=1.5
         )
         self._process = GaussianProcessRegressor(
             kernel + WhiteKernel(1e-3),
-            alpha=np.minimum(1.0, np.maximum(1e-8, noise)),
+            alpha=np.maximum(1e-8, noise),
             normalize_y=True,
         )
         with warnings.catch_warnings():
             # A parameter at the end of its range is an answer as well.
             warnings.simplefilter("ignore", ConvergenceWarning)
-            self._process.fit(
-                (rows - self._middle) / self._scale, np.log([one.time_s for one in known])
-            )
+            self._process.fit((rows - self._middle) / self._scale, logs)
 
     def predict(self, blocks: Sequence[BlockKey]) -> tuple[_Array, _Array]:
         """Return times and the relative half-widths of their 95 % intervals, both (blocks,)."""

@@ -113,7 +113,7 @@ class TableBuilder:
         self.failures: dict[str, str] = {}
         self.is_out_of_time = False
         self._measurer = measurer
-        self._asked = asked
+        self.asked = asked
         self._clock = clock
         self._budget = Budget(rule, clock)
         self.found = Findings(plan, rule)
@@ -156,7 +156,7 @@ class TableBuilder:
         networks = tuple(self.found.network_times(base.value))
         kinds = [look.block for look in self.plan.entries if look.block is not None]
         missing = missing_of((*kinds, *self.plan.impossible), entries)
-        asked = self._asked
+        asked = self.asked
         table = Table(
             space=asked.space,
             space_settings=asked.space_settings,

@@ -17,7 +17,7 @@ from boardfront.latency_models.table_residual import error_fields
 from boardfront.protos.errors import WrongInputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
 _WAIT_S = 10.0
 _TRY_AGAIN_AFTER_S = 0.02
@@ -114,26 +114,60 @@ def add_row(path: Path, row: FinalistRow) -> None:
         replace(table, finalists=(*others, row)).save(place)
 
 
-def save_with_rows(table: Table, path: Path) -> None:
-    """Write a table; rows that searches have added to an earlier state of this build are kept.
+def seed_in(path: Path) -> str:
+    """Return the seed of the build whose table a file holds; empty where it holds none."""
+    found = _table_in(path)
+    return "" if found is None else found.seed
+
+
+def refuse_other(path: Path, seeds: Collection[str]) -> None:
+    """Make sure that a file holds no table but these builds'.
+
+    Args:
+        path: The file.
+        seeds: Of the builds.
 
     Raises:
-        WrongInputError: The file cannot be written.
+        WrongInputError: Another build has written it meanwhile.
+    """
+    seed = seed_in(path)
+    if seed and seed not in seeds:
+        raise WrongInputError(
+            f"{path}: expected no table but this build's, got one that another build has written "
+            "meanwhile: call it again to go on with that one, or choose another -o"
+        )
+
+
+def save_with_rows(table: Table, path: Path, *, replaces: str = "") -> None:
+    """Write a table; rows that searches have added to an earlier state of this build are kept.
+
+    Args:
+        table: What is known by now.
+        path: Of the file.
+        replaces: Seed of the build whose table may be written over as well.
+
+    Raises:
+        WrongInputError: The file cannot be written, or another build has written it meanwhile.
     """
     if not path.exists():
         table.save(path)
         return
     with _held(path) as place:
+        refuse_other(place, (table.seed, replaces))
         replace(table, finalists=_rows_of(place, table.seed)).save(place)
 
 
 def _rows_of(place: Path, seed: str) -> tuple[FinalistRow, ...]:
     """Return the rows in a file, if it is of this build."""
+    before = _table_in(place)
+    return before.finalists if before is not None and before.seed == seed else ()
+
+
+def _table_in(path: Path) -> Table | None:
     try:
-        before = Table.load(place)
+        return Table.load(path)
     except WrongInputError:  # what is written over need not be a table
-        return ()
-    return before.finalists if before.seed == seed else ()
+        return None
 
 
 def _error(finalists: Sequence[FinalistTime], level: float) -> PredictionError:

@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeAlias
 
+from boardfront.latency_models.artifact import artifact_of
 from boardfront.latency_models.base import ReferenceModel, TimeRequest
 from boardfront.latency_models.structure import structure_hash
 from boardfront.protos.errors import WrongInputError
@@ -35,6 +36,7 @@ class TimingRule:
         deadlines: How long each phase may take.
         start_below_c: Wait until the device is no hotter.
         policy: By verdict.
+        is_fresh: Whether to measure even where a stored answer would do.
     """
 
     task: Task
@@ -45,6 +47,7 @@ class TimingRule:
     deadlines: Deadlines = field(default_factory=Deadlines)
     start_below_c: float | None = None
     policy: VerdictPolicy = field(default_factory=VerdictPolicy)
+    is_fresh: bool = False
 
 
 class MeasuredLatency:
@@ -143,6 +146,20 @@ class MeasuredLatency:
             )
         return kept
 
+    def recognise(self, known: Mapping[str, Latency]) -> list[int]:
+        """Take times of an earlier part of the run for this run's own.
+
+        Args:
+            known: By architecture.
+
+        Returns:
+            The measurements that these architectures' times rest on now.
+        """
+        current = {encoding: self.corrections.get(encoding, known[encoding]) for encoding in known}
+        mine = {t.measurement_id: e for e, t in current.items() if t.measurement_id is not None}
+        self._encodings.update(mine)
+        return list(mine)
+
     def measure_again(
         self, ids: Collection[int], store: MeasurementStore
     ) -> Iterator[tuple[Measurement, Measurement]]:
@@ -178,12 +195,13 @@ class MeasuredLatency:
     def alone(self, encoding: str, precision: Precision) -> Latency | EvaluationFailure:
         """Measure one architecture without a reference: does the whole chain work?
 
-        The reference's quiet time comes from here.
+        The reference's quiet time comes from here, and a table's level: it is of this run,
+        whatever the store holds, which may be another day's or another board's of the kind.
         """
         plain = MeasuredLatency(
             self._space,
             self._measurer,
-            replace(self._rule, precision=precision),
+            replace(self._rule, precision=precision, is_fresh=True),
             job_seed=f"{self._job_seed} alone",
             sleep=self._sleep,
         )
@@ -201,7 +219,8 @@ class MeasuredLatency:
 
     def request(self, encoding: str) -> TimeRequest:
         """Return the request for one architecture; its file is weightless."""
-        model = self._space.write_onnx(encoding, batch=self._rule.task.batch)
+        network = self._space.write_onnx(encoding, batch=self._rule.task.batch)
+        model = artifact_of(network, self._rule.task)
         return TimeRequest(
             model=model.SerializeToString(deterministic=True),
             structure_hash=structure_hash(model),
@@ -214,6 +233,7 @@ class MeasuredLatency:
             reference=self.reference,
             start_below_c=self._rule.start_below_c,
             label=encoding,
+            fresh=self._rule.is_fresh,
             job_seed=self._job_seed,
         )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import sys
 from dataclasses import dataclass
@@ -183,10 +184,15 @@ def _measure_command(promise: Promise, model: str) -> str:
 
 
 def _next(arguments: ExportArguments, contents: Contents) -> str:
-    """Return the measuring command as it works from here."""
+    """Return the measuring command as it works from here, with the fleet file that was given."""
     from boardfront.host.export.package import MODEL
 
-    return _measure_command(contents.promise, str(arguments.output / MODEL))
+    command = _measure_command(contents.promise, str(arguments.output / MODEL))
+    # Where `--fleet` is kept. Not in the exported README: it is a path of this machine.
+    fleet = os.environ.get("BOARDFRONT_FLEET")
+    if not fleet or contents.promise.target.device == "local":
+        return command
+    return f"{command} {shlex.join(['--fleet', fleet])}"
 
 
 def _to_json(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from boardfront.host.tracking.sink import TrackingChoice
@@ -43,6 +43,7 @@ def run(arguments: SearchArguments) -> int:
     arguments.tracking.check_installed()
     is_live = arguments.live and _can_be_live()
     folder, experiment = _open(arguments)
+    arguments = _with_store(arguments, folder)
     resume = _resume_command(arguments, folder)
     shown = LoggedProgress(_make_progress(folder, is_live=is_live), folder.log)
     progress = with_tracking(shown, folder, arguments.tracking)
@@ -104,6 +105,7 @@ def _make_progress(folder: RunFolder, *, is_live: bool) -> RunProgress:
 def _open(arguments: SearchArguments) -> tuple[RunFolder, Experiment]:
     from boardfront.host.config import load_experiment
     from boardfront.host.run_folder import create_run, find_run
+    from boardfront.host.run_store import recorded
     from boardfront.host.table_part import table_files, with_copies, with_tables
 
     if arguments.resume is None:
@@ -113,12 +115,25 @@ def _open(arguments: SearchArguments) -> tuple[RunFolder, Experiment]:
             )
         experiment = with_tables(load_experiment(arguments.experiment))
         tables = table_files(experiment)
-        folder = create_run(arguments.runs, experiment.name, arguments.experiment, tables)
+        folder = create_run(
+            arguments.runs,
+            experiment.name,
+            arguments.experiment,
+            tables,
+            store=recorded(arguments.store),
+        )
         return folder, with_copies(experiment, folder)
     folder = find_run(arguments.resume, arguments.runs)
     experiment = with_copies(load_experiment(folder.experiment), folder)
     _refuse_changes(folder, experiment, arguments.experiment)
     return folder, experiment
+
+
+def _with_store(arguments: SearchArguments, folder: RunFolder) -> SearchArguments:
+    from boardfront.host.paths import default_store
+    from boardfront.host.run_store import store_of_run
+
+    return replace(arguments, store=store_of_run(folder, arguments.store, default_store()))
 
 
 def _refuse_changes(folder: RunFolder, experiment: Experiment, given: Path | None) -> None:

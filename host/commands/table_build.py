@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from boardfront.host.build_news import NewsFile
     from boardfront.host.chain_writer import TableSpace
+    from boardfront.host.commands.table_file import TableFile
     from boardfront.host.progress import RunProgress
     from boardfront.latency_models.table_build import Step, TableBuilder
     from boardfront.latency_models.table_rule import BuildRule, TableTask
@@ -54,11 +55,14 @@ def run(arguments: BuildArguments) -> int:
     """Build, or go on with a build; return the exit code."""
     from boardfront.host.build_news import NewsFile
     from boardfront.host.chain_writer import TableSpace
+    from boardfront.host.commands.table_file import TableFile
     from boardfront.host.commands.table_plans import plan_of
     from boardfront.latency_models.table_build import TableBuilder
+    from boardfront.latency_models.table_finalists import seed_in
 
     space = TableSpace(arguments.space, arguments.settings)
     before = _before(arguments, space)
+    file = TableFile(path=arguments.output, replaces=seed_in(arguments.output), before=before)
     plan = plan_of(arguments, space, before)
     seed = secrets.token_hex(8) if before is None else before.seed
     progress = _progress()
@@ -74,8 +78,9 @@ def run(arguments: BuildArguments) -> int:
             asked = asked_of(arguments, space, before, description, seed=seed)
             for note in asked.notes:
                 progress.say(f"note: {note}")
+            file.check(asked.seed)
             builder = TableBuilder(plan, space, measurer, asked, arguments.rule)
-            _measure(builder, arguments, progress, news)
+            _measure(builder, arguments, progress, _Out(file=file, news=news))
     except KeyboardInterrupt:
         progress.close()
         sys.stderr.write(f"boardfront: interrupted; {how_to_go_on(arguments)}\n")
@@ -217,11 +222,19 @@ def asked_of(
     )
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Out:
+    """Where a build tells what it finds."""
+
+    file: TableFile
+    news: NewsFile
+
+
 def _measure(
-    builder: TableBuilder, arguments: BuildArguments, progress: RunProgress, news: NewsFile
+    builder: TableBuilder, arguments: BuildArguments, progress: RunProgress, out: _Out
 ) -> None:
     """Measure; the file holds after each look what is known by then."""
-    pace = _Pace(blocks=len(builder.plan.entries), news=news)
+    pace = _Pace(blocks=len(builder.plan.entries), news=out.news)
     number, total, is_known = -1, 0, False
     for step in builder.run():
         if not step.is_new:
@@ -232,7 +245,9 @@ def _measure(
                 progress.phase("known", step.total)
             progress.step(step.done, f"{step.entries} blocks; {step.look.name}")
             continue
-        save(builder, arguments.output, closely=False)
+        if number < 0 and not is_known:
+            out.file.check_recalled(builder.asked.seed, arguments.where.store)
+        save(builder, out.file, closely=False)
         is_round = step.round_number != number
         if is_round or step.done > total:
             # Where few of many blocks are measured, what they are compared with adds looks.
@@ -243,18 +258,16 @@ def _measure(
                 budget = text.format_duration(arguments.rule.budget_s)
                 progress.say(f"planned for a budget of {budget}: {looks}")
         progress.step(step.done, pace.words(step))
-    save(builder, arguments.output)
+    save(builder, out.file)
     for block in builder.plan.impossible:
         progress.say(f"note: {block.text}: no sampled network has a place for it")
 
 
-def save(builder: TableBuilder, output: Path, *, closely: bool = True) -> None:
+def save(builder: TableBuilder, file: TableFile, *, closely: bool = True) -> None:
     """Write what is known by now."""
-    from boardfront.latency_models.table_finalists import save_with_rows
-
     table = builder.table(closely=closely)
     if table is not None:
-        save_with_rows(table, output)
+        file.save(table)
 
 
 class _Pace:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from boardfront.host.chain_writer import TableSpace
+    from boardfront.host.commands.table_file import TableFile
     from boardfront.host.progress import RunProgress
     from boardfront.latency_models.blocks import BlockKey
     from boardfront.latency_models.table_build import TableBuilder
@@ -77,6 +78,7 @@ def run(arguments: TransferArguments) -> int:
             asked = asked_of(job.asked, job.space, job.before, description, seed=seed)
             for note in asked.notes:
                 progress.say(f"note: {note}")
+            job.file.check(asked.seed)
             builder = TableBuilder(job.plan, job.space, measurer, asked, arguments.rule)
             _measure(builder, job, progress)
     except KeyboardInterrupt:
@@ -101,6 +103,7 @@ class _Job:
         kinds: Its blocks, where they can be listed.
         plan: The looks.
         before: The table that is gone on with.
+        file: What is written.
         remarks: What a person has to know before.
     """
 
@@ -111,10 +114,13 @@ class _Job:
     kinds: Sequence[BlockKey]
     plan: Plan
     before: Table | None
+    file: TableFile
     remarks: tuple[str, ...]
 
 
 def _prepared(arguments: TransferArguments) -> _Job:
+    from boardfront.host.commands.table_file import TableFile
+    from boardfront.latency_models.table_finalists import seed_in
     from boardfront.latency_models.table_transfer import Source
 
     table = Table.load(arguments.source)
@@ -141,6 +147,7 @@ def _prepared(arguments: TransferArguments) -> _Job:
         kinds=tuple(space.blocks.block_kinds() or ()),
         plan=plan,
         before=before,
+        file=TableFile(path=asked.output, replaces=seed_in(asked.output), before=before),
         remarks=remarks,
     )
 
@@ -291,11 +298,14 @@ def _check_device(description: DeviceDescription, backend: str, task: Task) -> N
 
 def _measure(builder: TableBuilder, job: _Job, progress: RunProgress) -> None:
     """Measure; the file holds after each look what is known by then."""
-    number, total = -1, 0
+    number, total, is_known = -1, 0, False
     for step in builder.run():
         if not step.is_new:
             # Of an earlier part of this transfer.
+            is_known = True
             continue
+        if number < 0 and not is_known:
+            job.file.check_recalled(builder.asked.seed, job.asked.where.store)
         _save(builder, job)
         if step.round_number != number or step.done > total:
             number, total = step.round_number, step.total
@@ -307,12 +317,11 @@ def _measure(builder: TableBuilder, job: _Job, progress: RunProgress) -> None:
 
 def _save(builder: TableBuilder, job: _Job) -> None:
     """Write what is known by now."""
-    from boardfront.latency_models.table_finalists import save_with_rows
     from boardfront.latency_models.table_transfer import transferred
 
     measured = builder.table(closely=False)
     if measured is not None:
-        save_with_rows(transferred(measured, job.source, job.kinds), job.asked.output)
+        job.file.save(transferred(measured, job.source, job.kinds))
 
 
 def _write(builder: TableBuilder, job: _Job, took_s: float, *, as_json: bool) -> None:

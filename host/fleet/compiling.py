@@ -6,8 +6,10 @@ so it meets its own jobs, and nothing is compiled twice.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import os
 import tempfile
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -59,12 +61,14 @@ class HostCompiler:
         """
         target, settings = _target(options, description), _settings(request, options)
         file = self._file(request, target, settings)
-        if file.is_file():
-            # Its age counts from its last use.
-            file.touch()
-        else:
-            self._make(request, file, target, settings)
-        return file.read_bytes()
+        try:
+            library = file.read_bytes()
+        except FileNotFoundError:
+            return self._make(request, file, target, settings)
+        # Its age counts from its last use; another process may have removed it since.
+        with contextlib.suppress(FileNotFoundError):
+            os.utime(file)
+        return library
 
     def is_kept(
         self, request: TimeRequest, options: Mapping[str, str], description: DeviceDescription
@@ -84,7 +88,7 @@ class HostCompiler:
         file: Path,
         target: Mapping[str, object],
         settings: Mapping[str, str],
-    ) -> None:
+    ) -> bytes:
         self._folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=self._folder) as scratch:
             model = Path(scratch) / f"{_file_name(request.label)}.onnx"
@@ -93,12 +97,18 @@ class HostCompiler:
             tvm_compile.compile_library(
                 model, made, target, settings=settings, deadline_s=request.deadlines.compile_s
             )
+            library = made.read_bytes()
             made.replace(file)
         self._evict()
+        return library
 
     def _evict(self) -> None:
         kept_bytes = 0
-        libraries = [(one, one.stat()) for one in self._folder.glob("*.library")]
+        libraries: list[tuple[Path, os.stat_result]] = []
+        for one in self._folder.glob("*.library"):
+            # Others evict at the same time.
+            with contextlib.suppress(FileNotFoundError):
+                libraries.append((one, one.stat()))
         for library, told in sorted(libraries, key=lambda pair: pair[1].st_mtime, reverse=True):
             kept_bytes += told.st_size
             if kept_bytes > _KEPT_BYTES:

@@ -11,10 +11,15 @@ import grpc
 from boardfront.host.fleet.credentials import open_channel
 from boardfront.host.fleet.handshake import why_refused
 from boardfront.protos import agent_pb2_grpc
-from boardfront.protos.errors import BoardfrontError, LeaseLostError, WrongInputError
+from boardfront.protos.errors import (
+    BoardfrontError,
+    JobConflictError,
+    LeaseLostError,
+    WrongInputError,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from boardfront.host.fleet.address import AgentAddress
 
@@ -28,7 +33,10 @@ _LOST = (
     grpc.StatusCode.CANCELLED,
     grpc.StatusCode.UNKNOWN,
 )
-_WRONG = (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.ALREADY_EXISTS)
+_WRONG: Mapping[grpc.StatusCode, type[BoardfrontError]] = {
+    grpc.StatusCode.INVALID_ARGUMENT: WrongInputError,
+    grpc.StatusCode.ALREADY_EXISTS: JobConflictError,
+}
 
 _OPTIONS = [
     ("grpc.keepalive_permit_without_calls", 1),
@@ -228,7 +236,7 @@ class Connection:
             return LeaseLostError(text)
         if error.code() is grpc.StatusCode.UNIMPLEMENTED:
             return WrongInputError(f"{text}: install the same boardfront on both")
-        return WrongInputError(text) if error.code() in _WRONG else BoardfrontError(text)
+        return _WRONG.get(error.code(), BoardfrontError)(text)
 
 
 def _is_lost(error: grpc.RpcError) -> bool:

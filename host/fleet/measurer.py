@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import time
 from dataclasses import replace
@@ -20,6 +21,7 @@ from boardfront.host.fleet.planned_job import (
     PlannedJob,
     ask,
     ask_reference,
+    jobs_of,
     make_job,
     room_together,
 )
@@ -30,7 +32,7 @@ from boardfront.host.tvm_compile import CompileFailedError
 from boardfront.latency_models.base import Measurement, TimeRequest
 from boardfront.latency_models.key import TimeKey
 from boardfront.protos import records
-from boardfront.protos.errors import BoardfrontError, WrongInputError
+from boardfront.protos.errors import BoardfrontError, JobConflictError, WrongInputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -124,7 +126,7 @@ class DeviceMeasurer:
         if len(known) < len(items):
             return None
         asked = known[: len(asked)]
-        return self._kept(make_job(asked, known[-1] if beside else None), asked, description)
+        return self._kept(asked, known[-1] if beside else None, description)
 
     def measure_groups(
         self, groups: Iterable[Sequence[TimeRequest]]
@@ -153,22 +155,29 @@ class DeviceMeasurer:
             beside = self._made(beside, description) if beside else None
         except CompileFailedError as error:
             return self._not_compiled(asked, description, error)
-        job = make_job(asked, beside)
-        kept = self._kept(job, asked, description)
-        return kept or PlannedJob(asked=asked, beside=beside, job=job, description=description)
+        kept = self._kept(asked, beside, description)
+        if kept is not None and not any(_is_lost(one) for one in kept):
+            return kept
+        # The agent would answer the same job by the same failure.
+        job = make_job(asked, beside, unique=kept is not None)
+        return PlannedJob(asked=asked, beside=beside, job=job, description=description)
 
     def _kept(
-        self, job: records.Job, asked: tuple[Asked, ...], description: records.DeviceDescription
+        self,
+        asked: tuple[Asked, ...],
+        beside: Asked | None,
+        description: records.DeviceDescription,
     ) -> tuple[Measurement, ...] | None:
-        """Return what the store holds of a job, if it holds all of it."""
-        found = [self._store.find(job.job_id, item.subject.subject_id) for item in asked]
-        kept = tuple(measurement for measurement in found if measurement is not None)
-        if len(kept) < len(asked):
-            return None
-        # An earlier life of ours ended before it could say so.
-        self._client.acknowledge(job.job_id)
-        self._note(asked, kept, description)
-        return kept
+        """Return what the store holds of the job of requests, if it holds all of it."""
+        for job in jobs_of(asked, beside, self._store.place):
+            found = [self._store.find(job.job_id, item.subject.subject_id) for item in asked]
+            kept = tuple(measurement for measurement in found if measurement is not None)
+            if len(kept) == len(asked):
+                # An earlier life of ours ended before it could say so.
+                self._client.acknowledge(job.job_id)
+                self._note(asked, kept, description)
+                return kept
+        return None
 
     @overload
     def _made(self, asked: Asked, description: records.DeviceDescription) -> Asked: ...
@@ -235,22 +244,14 @@ class DeviceMeasurer:
             planned: The job.
             on_event: Called at each of its events, several times a second while it is timed.
         """
-        asked, job = planned.asked, planned.job
+        asked = planned.asked
         labels = {item.subject.subject_id: item.request.label for item in asked}
 
         def listen(event: records.JobEvent) -> None:
             self._listener(labels.get(event.subject_id, asked[0].request.label), event)
             on_event()
 
-        try:
-            answers = self._run(planned, job, listen)
-        except JobForgottenError:
-            # Its results went to another store: this store needs a measurement of its own.
-            job = make_job(asked, planned.beside, unique=True)
-            answers = self._run(planned, job, listen)
-        except KeyboardInterrupt:
-            self._cancel_quietly(job.job_id)
-            raise
+        job, answers = self._run_one_of(planned, listen)
         measurements = tuple(
             self._store.append(self._measurement(item, job, planned.description, answers))
             for item in asked
@@ -262,6 +263,17 @@ class DeviceMeasurer:
         self._client.acknowledge(job.job_id)
         self._note(asked, measurements, planned.description)
         return measurements
+
+    def _run_one_of(
+        self, planned: PlannedJob, listen: Callable[[records.JobEvent], None]
+    ) -> tuple[records.Job, dict[str, records.Result | records.Failure]]:
+        """Run a job, under another id where the agent has given its results to another store."""
+        _, ours = jobs_of(planned.asked, planned.beside, self._store.place)
+        for job in (planned.job, ours):
+            with contextlib.suppress(JobForgottenError, JobConflictError):
+                return job, self._run(planned, job, listen)
+        last = make_job(planned.asked, planned.beside, unique=True)
+        return last, self._run(planned, last, listen)
 
     def _run(
         self, planned: PlannedJob, job: records.Job, listen: Callable[[records.JobEvent], None]
@@ -279,6 +291,9 @@ class DeviceMeasurer:
                 if not self.under_way.is_unwanted(job.job_id):
                     raise
                 return self.under_way.answers(job, error.answers)
+            except KeyboardInterrupt:
+                self._cancel_quietly(job.job_id)
+                raise
 
     def _note(
         self,
@@ -386,3 +401,9 @@ def _asked(
 def _label(planned: PlannedJob) -> str:
     labels = [item.request.label or item.subject.subject_id for item in planned.asked]
     return labels[0] if len(labels) == 1 else f"{labels[0]} and {len(labels) - 1} more"
+
+
+def _is_lost(measurement: Measurement) -> bool:
+    """Return whether the device failed and not the network."""
+    failure = measurement.failure
+    return failure is not None and failure.kind is records.FailureKind.DEVICE_LOST

@@ -147,10 +147,34 @@ def _backend(name: str, description: records.DeviceDescription) -> records.Backe
     return info
 
 
+def jobs_of(asked: tuple[Asked, ...], beside: Asked | None, place: str) -> tuple[records.Job, ...]:
+    """Return the jobs that may answer requests, the first one first.
+
+    The agent may have given the first one's results to another store, or know it with another
+    precision. The second belongs to this store and this precision alone, and has a name as well:
+    whoever asks again finds it.
+
+    Args:
+        asked: In order.
+        beside: The reference.
+        place: Of the store.
+    """
+    first = asked[0].request
+    salt = f"{place} {first.precision} {first.deadlines} {first.start_below_c}"
+    return make_job(asked, beside), make_job(asked, beside, salt=salt)
+
+
 def make_job(
-    asked: tuple[Asked, ...], beside: Asked | None, *, unique: bool = False
+    asked: tuple[Asked, ...], beside: Asked | None, *, unique: bool = False, salt: str = ""
 ) -> records.Job:
-    """Return the job of these requests; the same seed and requests make the same job id."""
+    """Return the job of these requests; the same seed and requests make the same job id.
+
+    Args:
+        asked: In order.
+        beside: The reference.
+        unique: Give it an id that no job ever has again.
+        salt: Tells jobs of the same seed and requests apart.
+    """
     first = asked[0].request
     subjects = (*asked, *((beside,) if beside else ()))
     if unique or not first.job_seed:
@@ -159,6 +183,7 @@ def make_job(
         parts = [
             first.job_seed,
             *(f"{one.key.digest} {one.subject.artifact_sha256}" for one in subjects),
+            *((salt,) if salt else ()),
         ]
         job_id = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
     reference = None

@@ -88,6 +88,12 @@ class RunLeases:
                 for name in names
                 if free and name in seen and name not in free
             }
+        for devices_of_target in targets:
+            # What one target can do without may be all that another has.
+            names = [one.name for one in devices_of_target]
+            if all(name in passed_over for name in names):
+                for name in names:
+                    del passed_over[name]
         for name, device in devices.items():
             if name not in passed_over:
                 self._keepers[name] = self._keeper(device, targets)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from boardfront.host import text
 from boardfront.host.report.anew import line, recalled, search_anew
+from boardfront.host.view.run_view import RunState
 from boardfront.protos.records import TaskKind
 
 if TYPE_CHECKING:
@@ -16,13 +17,18 @@ if TYPE_CHECKING:
     from boardfront.host.journal_records import ReferenceTimed
     from boardfront.host.report.findings import Findings, Member
 
+_STOPPED = frozenset({RunState.INTERRUPTED, RunState.FAILED, RunState.CANCELLED})
+"""Runs that nobody writes, and that have something left to do."""
+
 
 def commands(found: Findings) -> list[tuple[str, str]]:
     """Return what to type to have it all again: what for, and the line."""
     view = found.view
     folder = str(view.folder)
     rows = [("search anew", search_anew(view))]
-    if view.ended_unix_s is None or view.state.value in {"interrupted", "paused"}:
+    if view.state is RunState.PAUSED:
+        rows.append(("go on with this run", line("touch", f"{folder}/control/resume")))
+    elif view.state in _STOPPED:
         rows.append(("go on with this run", line("boardfront", "search", "--resume", folder)))
     rows.append(("this page", line("boardfront", "report", folder, "-o", "report.html")))
     if any(member.model for member in found.members):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import pickle
 from dataclasses import dataclass, fields
@@ -57,14 +58,21 @@ class Checkpoint:
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
-    """Replace the file at `path` in one step; a crash leaves the old one."""
+    """Replace the file at `path` in one step; a crash leaves the old one.
+
+    Raises:
+        OSError: It cannot be written; the old one is left.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     plain = {field.name: getattr(checkpoint, field.name) for field in fields(Checkpoint)}
     plain["digest"] = _hash_plain(plain)
+    # Into memory first: torch tells of a full disk as a RuntimeError without a reason.
+    content = io.BytesIO()
+    torch.save(plain, content)
     try:
         with partial.open("wb") as file:
-            torch.save(plain, file)
+            file.write(content.getbuffer())
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)

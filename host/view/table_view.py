@@ -153,9 +153,14 @@ def lines(view: TableView) -> Iterator[tuple[str, str]]:
     if news is not None and news.note:
         yield "last look", news.note
     if view.state is TableState.STOPPED:
-        yield "go on", f"the same boardfront table build ... -o {view.path}"
+        yield "go on", f"the same boardfront table {_command(view.table)} ... -o {view.path}"
         if news is not None:
             yield "note", f"the build ended without a word ({news_path(view.path).name} is left)"
+
+
+def _command(table: Table | None) -> str:
+    """Return the command that goes on with a table; the other one refuses its file."""
+    return "build" if table is None or table.transfer is None else "transfer"
 
 
 def _of_news(view: TableView) -> Iterator[tuple[str, str]]:

@@ -134,6 +134,7 @@ _PLAIN: dict[str, Callable[[], None]] = {
     "nothing": _do_nothing,
     "drift": _do_nothing,
     "noisy": _do_nothing,
+    "crash-in-parts": _do_nothing,
     "hang-with-child": _hang_with_child,
     "crash-with-child": _crash_with_child,
     "swell": _swell,
@@ -161,7 +162,7 @@ _INFO = BackendInfo(
     name="rough",
     version="0.9",
     available=True,
-    tasks=(TaskKind.INFERENCE,),
+    tasks=(TaskKind.INFERENCE, TaskKind.TRAINING_STEP),
     options=(
         OptionInfo(
             name="do", default="nothing", allowed=" | ".join(_DEEDS), description="what it does"
@@ -215,3 +216,10 @@ class RoughBackend:
         if self._options["log"] and self._options["do"] == "nothing":
             with Path(self._options["log"]).open("a") as file:
                 file.write(f"{os.getpid()} {begin_s!r} {time.perf_counter()!r}\n")
+
+    def timed_parts(self, runs: int) -> dict[str, float]:
+        """Take a step apart, and perhaps itself."""
+        del runs
+        if self._options["do"] == "crash-in-parts":
+            os.abort()
+        return {"all": 0.002}

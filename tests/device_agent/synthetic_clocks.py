@@ -204,6 +204,7 @@ def try_once(
             windows=len(windows),
             elapsed_s=now_s - windows[0].start_s,
             run_s=now_s,
+            sampling_s=now_s,
             run_left_s=DEADLINE_S - now_s,
         )
         statistics = summarize(windows) if _matters(progress, precision) else None
@@ -230,7 +231,7 @@ def _matters(progress: timing.Progress, precision: Precision) -> bool:
     if is_look(progress.windows, precision.min_windows):
         return True
     impatient = 0 < precision.max_duration_s <= progress.run_s
-    return impatient or progress.run_left_s < 3 * progress.elapsed_s / progress.windows
+    return impatient or progress.run_left_s < 3 * progress.sampling_s / progress.windows
 
 
 TURN_S = 0.001
@@ -288,6 +289,8 @@ def try_pair_once(pair: SyntheticPair, precision: Precision, rng: np.random.Gene
             windows=len(windows),
             elapsed_s=now_s,
             run_s=sum(sum(window.samples_s) for window in windows),
+            # The deadline counts the time of both here.
+            sampling_s=now_s,
             run_left_s=min(DEADLINE_S - now_s, (len(ratio) - at - 2 * samples) * TURN_S),
         )
         found = normalise(windows, others) if _matters(progress, precision) else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import socket
 import stat
 import threading
@@ -231,6 +232,21 @@ def test_an_upload_that_is_slow_but_not_silent_arrives(tmp_path: Path) -> None:
     with harness.serving(tmp_path, limits=AdmissionLimits(upload_idle_s=1.0)) as (_, wire):
         reply = wire.stub.UploadArtifact(slow(), timeout=harness.WITHIN_S)
         assert reply.sha256 == name_of(content)
+
+
+def test_an_upload_that_waits_for_the_agents_disk_arrives(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sync = os.fsync
+
+    # A board's SD card takes its time.
+    def slow(descriptor: int) -> None:
+        time.sleep(1.2)
+        sync(descriptor)
+
+    with harness.serving(tmp_path, limits=AdmissionLimits(upload_idle_s=0.4)) as (_, wire):
+        monkeypatch.setattr(os, "fsync", slow)
+        assert wire.upload(b"other").sha256 == name_of(b"other")
 
 
 def test_too_long_a_message_is_refused(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from tests.device_agent import boards, harness
 from boardfront.device_agent import cores, doctor, sysfs
 from boardfront.device_agent import doctor_checks as checks
 from boardfront.device_agent import doctor_setup as setup
+from boardfront.device_agent.backends import catalog
 from boardfront.device_agent.doctor_setup import Access, RknnVersions
 from boardfront.device_agent.protections import Protections
 from boardfront.protos import findings as shown
@@ -363,7 +364,11 @@ def test_rknn_versions(
     pattern: str,
 ) -> None:
     versions = RknnVersions(has_npu=True, toolkit=toolkit, runtime=runtime, driver=driver)
-    _is(setup.rknn(versions), severity, pattern)
+    found = setup.rknn(versions)
+    _is(found, severity, pattern)
+    # No backend of ours would run what the remedy tells to install.
+    assert "rknn" not in catalog._OWN
+    assert ("for one of your own: pip install" in found.remedy) == ("cannot be used" in pattern)
 
 
 def test_rknn_versions_are_read(rock: Path, laptop: Path) -> None:

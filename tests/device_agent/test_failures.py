@@ -132,6 +132,26 @@ def test_a_timed_out_workers_children_die_with_it(rough: Wire) -> None:
     until(lambda: harness.is_gone(child.pid), within_s=2.0)
 
 
+def test_a_crash_in_the_parts_of_a_step_costs_nothing_that_was_measured(rough: Wire) -> None:
+    # The reference crashes too: the ratio to it is known by then.
+    deeds = {"s0": "crash-in-parts", "s1": "nothing", "reference": "crash-in-parts"}
+    subjects = [
+        harness.subject(b"x", name, backend="rough", options={"do": deed})
+        for name, deed in deeds.items()
+    ]
+    job = make_job(subjects=subjects, task=records.Task(kind=records.TaskKind.TRAINING_STEP))
+    job = dataclasses.replace(job, reference=records.Reference(subject_id="reference"))
+    found = {name: result_of(one) for name, one in answers(rough.run(job, b"x")).items()}
+    assert {name: dict(one.parts_s) for name, one in found.items()} == {
+        "s0": {},
+        "s1": {"all": 0.002},
+        "reference": {},
+    }
+    assert found["s0"].normalised is not None
+    assert found["s1"].normalised is not None
+    assert harness.workers() == []
+
+
 def test_an_unstable_subject_gets_a_verdict_at_the_deadline_not_a_timeout(wire: Wire) -> None:
     content = programme(sleep="on", time_s=0.002, noise=0.3)
     precision = records.Precision(relative_half_width=0.0001, min_duration_s=0.4)

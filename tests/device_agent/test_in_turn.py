@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -20,7 +21,19 @@ from tests.device_agent.harness import (
 )
 from tests.device_agent.onnx_files import conv_net
 
-from boardfront.protos.records import FailureKind, JobState, Phase, Reference, Verdict
+from boardfront.device_agent import cores, load, runner
+from boardfront.device_agent.backends.fake import FakeBackend
+from boardfront.protos.core_lists import format_cpus
+from boardfront.protos.records import (
+    FailureKind,
+    JobState,
+    Origin,
+    Phase,
+    Reference,
+    Result,
+    Target,
+    Verdict,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,6 +41,7 @@ if TYPE_CHECKING:
     from tests.device_agent.harness import Wire
 
     from boardfront.protos import records
+    from boardfront.protos.records import EventBody
 
 _REFERENCE = programme(time_s=0.002)
 
@@ -93,6 +107,17 @@ def test_the_stop_rule_is_asked_of_the_ratio_of_each_subject(wire: Wire) -> None
     assert ratio.relative_half_width <= 0.02
 
 
+def test_the_run_deadline_leaves_room_for_own_windows_alone(wire: Wire) -> None:
+    # Of its own 0.6 s each needs 0.1 s to warm up and 0.02 s a window: there is room for over 20.
+    content = programme(time_s=0.004, sleep="along")
+    precision = replace(QUICK, min_duration_s=0.5)
+    deadlines = replace(harness.DEADLINES, run_s=0.6)
+    job = make_job(*[content] * 4, precision=precision, deadlines=deadlines)
+    found = answers(wire.run(job, content))
+    assert len(found) == 4
+    assert all(len(result_of(answer).windows) >= 8 for answer in found.values())
+
+
 def test_samples_of_all_subjects_last_about_as_long(wire: Wire) -> None:
     content = programme(time_s=0.02)
     found = _run(wire, _job(content, _REFERENCE), content, _REFERENCE)
@@ -133,6 +158,61 @@ def test_two_real_networks_of_one_thread_share_one_core(wire: Wire) -> None:
     ratio = result_of(answers(list(wire.watch(job.job_id)))["small"]).normalised
     assert ratio is not None
     assert 0.1 < ratio.ratio < 1.0
+
+
+@pytest.mark.parametrize(
+    ("devices", "gpu"),
+    [
+        (("cpu", "cpu"), None),
+        (("cpu", "cuda:1"), 1),
+        (("cuda:1", "cuda:1"), 1),
+        (("cuda:0", "cuda:1"), None),
+    ],
+)
+def test_the_core_that_all_share_is_watched_with_those_of_their_target_and_their_gpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, devices: tuple[str, str], gpu: int | None
+) -> None:
+    last = max(cores.allowed_cpus())
+    if last == 0:
+        pytest.skip("needs a second core")
+    # Also where these tests may not use core 0.
+    here = tuple(sorted({0, *cores.allowed_cpus()}))
+    monkeypatch.setattr(runner, "allowed_cpus", lambda *_: here)
+    watched: list[tuple[list[int], list[int], int | None]] = []
+
+    class Meter(load.LoadMeter):
+        def __init__(
+            self, root: Path, timed: list[int], *, around: set[int], gpu: int | None
+        ) -> None:
+            watched.append((timed, sorted(around), gpu))
+            super().__init__(root, timed, around=around, gpu=gpu)
+
+    monkeypatch.setattr(runner, "LoadMeter", Meter)
+    content = conv_net()
+    artifact = tmp_path / "net.onnx"
+    artifact.write_bytes(content)
+    options = {**FakeBackend.resolve({}, FakeBackend.probe()), "threads": "1"}
+    prepared = {
+        name: runner.Prepared(
+            subject=harness.subject(content, name),
+            target=Target(
+                fingerprint="x",
+                backend="fake",
+                backend_version="1",
+                options={**options, "device": device},
+                cpus=format_cpus(here),
+            ),
+            origin=Origin.PROGRAMMED,
+            artifact=artifact,
+        )
+        for name, device in zip(("s0", "s1"), devices, strict=True)
+    }
+    told: list[EventBody] = []
+    job = make_job(content, content)
+    run = runner.JobRun(job, prepared, lambda _, body: told.append(body), threading.Event())
+    run.execute()
+    assert sum(isinstance(body, Result) for body in told) == 2
+    assert watched == [([last], list(here), gpu)]
 
 
 def test_explicit_cores_are_kept_to_and_recorded(wire: Wire) -> None:

@@ -132,6 +132,50 @@ def test_others_count_on_the_timed_cores_only(tmp_path: Path) -> None:
     assert little.other_cpu_fraction >= 99.0 / 4 / longest_s
 
 
+def test_a_timed_cores_hog_counts_in_full_and_a_neighbours_by_its_share(tmp_path: Path) -> None:
+    boards.rk3588(tmp_path)
+    meters = [
+        load.LoadMeter(tmp_path, [7]),
+        load.LoadMeter(tmp_path, [7], around=range(4, 8)),
+        load.LoadMeter(tmp_path, [6], around=range(4, 8)),
+        load.LoadMeter(tmp_path, [6]),
+    ]
+    time.sleep(0.2)
+    # Somebody else's process took 100 s of core 7, and a hypervisor 4 s of it.
+    boards.proc_stat(tmp_path, [1_000] * 7 + [11_000], [0] * 7 + [400])
+    found = [meter.read(own_cpu_s=0.0) for meter in meters]
+    others = [one.other_cpu_fraction or 0.0 for one in found]
+    steals = [one.steal_fraction or 0.0 for one in found]
+    for alone, timed, beside, elsewhere in (others, steals):
+        # Equal, and a quarter; but they did not look for the same time.
+        assert alone / 2 < timed < alone * 2
+        assert alone / 8 < beside < alone / 2
+        assert elsewhere == 0.0
+
+
+def test_what_may_be_rounding_of_the_kernels_ticks_is_nobodys_work(tmp_path: Path) -> None:
+    boards.rk3588(tmp_path)
+    meters = [load.LoadMeter(tmp_path, [7]) for _ in range(2)]
+    boards.proc_stat(tmp_path, [1_000] * 7 + [1_002], [0] * 7 + [1])
+    found = meters[0].read(own_cpu_s=0.0)
+    assert (found.steal_fraction, found.other_cpu_fraction) == (0.0, 0.0)
+    boards.proc_stat(tmp_path, [1_000] * 7 + [1_010], [0] * 7 + [3])
+    found = meters[1].read(own_cpu_s=0.0)
+    assert found.steal_fraction
+    assert found.other_cpu_fraction
+
+
+def test_the_thread_that_asks_the_workers_is_none_of_the_others(tmp_path: Path) -> None:
+    boards.rk3588(tmp_path)
+    meter = load.LoadMeter(tmp_path, [7])
+    begin_s = time.thread_time()
+    while time.thread_time() - begin_s < 0.3:
+        pass
+    # It ran on the timed core all the time.
+    boards.proc_stat(tmp_path, [1_000] * 7 + [1_030], [0] * 8)
+    assert meter.read(own_cpu_s=0.0).other_cpu_fraction == 0.0
+
+
 def test_an_empty_tree_tells_nothing(tmp_path: Path) -> None:
     found = load.LoadMeter(tmp_path).read(own_cpu_s=0.0)
     samples, fraction = found.telemetry_samples, found.telemetry_cpu_fraction

@@ -7,8 +7,10 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
+from typing import TYPE_CHECKING
 
 import pytest
 from tests.device_agent import harness
@@ -20,6 +22,9 @@ from boardfront.device_agent.process import (
     WorkerProcess,
 )
 from boardfront.protos.records import FailureKind
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _PROBE = {"do": "probe"}
 
@@ -33,6 +38,18 @@ def test_closing_twice_kills_once() -> None:
     assert harness.is_gone(pid)
     assert len(os.listdir("/proc/self/fd")) == open_before - 4  # noqa: PTH208
     worker.close()
+
+
+def test_a_worker_that_cannot_be_started_leaves_nothing_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "no-python"))
+    open_before = set(os.listdir("/proc/self/fd"))  # noqa: PTH208
+    with pytest.raises(FileNotFoundError, match="no-python"):
+        WorkerProcess()
+    assert set(os.listdir("/proc/self/fd")) == open_before  # noqa: PTH208
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_worker_asked_out_of_order_crashes_and_says_why() -> None:

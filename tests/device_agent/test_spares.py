@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 from typing import TYPE_CHECKING
 
@@ -81,6 +82,30 @@ def test_no_more_are_started_than_are_wanted(spares: SpareWorkers, wanted: _Want
     spares.start()
     spares.settle()
     assert len(_pids()) == wanted.count
+
+
+def test_spares_that_cannot_be_started_are_done_without(
+    spares: SpareWorkers, wanted: _Wanted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted.count = 3
+    tries: list[int] = []
+
+    # At the process edge: the descriptors are used up after the first.
+    def start() -> WorkerProcess:
+        tries.append(1)
+        if len(tries) > 1:
+            raise OSError(errno.EMFILE, "Too many open files")
+        return WorkerProcess()
+
+    with monkeypatch.context() as patch:
+        patch.setattr("boardfront.device_agent.spares.WorkerProcess", start)
+        spares.start()
+    assert len(tries) == 2
+    spares.settle()
+    assert len(_pids()) == 1
+    spares.start()
+    spares.settle()
+    assert len(_pids()) == 3
 
 
 def test_a_dead_spare_is_not_handed_out(spares: SpareWorkers, wanted: _Wanted) -> None:

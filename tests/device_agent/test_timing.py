@@ -160,8 +160,16 @@ def test_more_windows_than_eight_may_be_asked_for() -> None:
     assert timing.is_enough(statistics, asked, windows=11, elapsed_s=60.0)
 
 
-def _progress(windows: int = 9, run_s: float = 1.0, run_left_s: float = 29.0) -> timing.Progress:
-    return timing.Progress(windows=windows, elapsed_s=2.7, run_s=run_s, run_left_s=run_left_s)
+def _progress(
+    windows: int = 9, run_s: float = 1.0, run_left_s: float = 29.0, elapsed_s: float = 2.7
+) -> timing.Progress:
+    return timing.Progress(
+        windows=windows,
+        elapsed_s=elapsed_s,
+        run_s=run_s,
+        sampling_s=2.7,
+        run_left_s=run_left_s,
+    )
 
 
 def test_a_look_stops_when_it_may_and_goes_on_when_it_is_wide() -> None:
@@ -177,6 +185,14 @@ def test_a_look_leaves_room_before_the_deadline() -> None:
     assert timing.should_stop(wide, Precision(), _progress(run_left_s=0.59))
     assert not timing.should_stop(None, Precision(), _progress(run_left_s=0.31))
     assert timing.should_stop(None, Precision(), _progress(run_left_s=0.29))
+
+
+def test_the_turns_of_others_take_no_room_before_the_deadline() -> None:
+    # Eight subjects in turn: 21.6 s went by, of which 2.7 s were this one's nine windows.
+    wide = _statistics(0.02, 9)
+    assert not timing.should_stop(wide, Precision(), _progress(run_left_s=0.61, elapsed_s=21.6))
+    assert timing.should_stop(wide, Precision(), _progress(run_left_s=0.59, elapsed_s=21.6))
+    assert not timing.should_stop(None, Precision(), _progress(run_left_s=0.31, elapsed_s=21.6))
 
 
 def test_patience_ends_a_wide_look_and_later_one_without_any_interval() -> None:

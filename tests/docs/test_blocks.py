@@ -11,7 +11,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 from tests.docs.blocks import ROOT, Block, blocks_of, pages
-from tests.docs.command_lines import check_bash, check_boardfront_in_prose, check_command
+from tests.docs.command_lines import (
+    check_bash,
+    check_boardfront_in_prose,
+    check_command,
+    programs,
+)
 from tests.docs.world import BOARDS, World, board_agents, fleet_text, read_data
 
 if TYPE_CHECKING:
@@ -20,6 +25,12 @@ if TYPE_CHECKING:
 
 PAGES = pages()
 _IN_PROSE = re.compile(r"`(boardfront [^`]+)`")
+_EXTRAS_OF = {
+    "boardfront report": "report",
+    "boardfront plot": "report",
+    "boardfront-agent enroll": "secure",
+}
+_INSTALLED = re.compile(r"(?:boardfront|[`.])\[([a-z0-9,]+)\]")
 _NEEDS_A_RUN = re.compile(r"\blatest\b|boardfront (?:runs|store)|runs/")
 
 
@@ -57,6 +68,11 @@ def _check(block: Block) -> None:
         )
     for command in block.commands:
         check_command(command.text)
+        names = [words[0] for words in programs(command.text)]
+        # Newer Debians and Raspberry Pi OS refuse to install for the whole system.
+        assert command.who not in {"board", "gpu"} or "pip" not in names, (
+            f"{command.text}: a board's own pip refuses: make a venv and name its pip"
+        )
     if block.language == "python":
         ast.parse(block.text)
     elif block.language in {"bash", "sh"}:
@@ -70,6 +86,27 @@ def test_commands_in_sentences_exist(page: str) -> None:
     text = re.sub(r"```.*?```", "", (ROOT / page).read_text(), flags=re.DOTALL)
     for found in _IN_PROSE.findall(text.replace("\n", " ")):
         check_boardfront_in_prose(shlex.split(found)[1:])
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_names_the_extras_that_its_commands_need(page: str) -> None:
+    named = _extras((ROOT / page).read_text())
+    for block in blocks_of(page):
+        for command in block.commands:
+            for words in programs(command.text):
+                extra = _EXTRAS_OF.get(" ".join([words[0].rpartition("/")[2], *words[1:2]]))
+                assert extra in {None, *named}, f"{block.where}: {command.text}: needs {extra!r}"
+
+
+def test_make_installs_what_the_tutorial_does() -> None:
+    _, _, recipe = (ROOT / "Makefile").read_text().partition("$(VENV)/.host: ")
+    assert _extras(recipe.partition("@touch")[0]) == _extras(
+        (ROOT / "docs" / "tutorial.md").read_text()
+    )
+
+
+def _extras(text: str) -> set[str]:
+    return {extra for found in _INSTALLED.findall(text) for extra in found.split(",")}
 
 
 @pytest.fixture(scope="module")

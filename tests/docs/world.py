@@ -6,6 +6,7 @@ use, and commands that measure get options behind theirs that let them end soon 
 
 from __future__ import annotations
 
+import configparser
 import contextlib
 import hashlib
 import io
@@ -24,7 +25,7 @@ import tomlkit
 from tests.device_agent.harness import AgentProcess, until
 from tests.device_agent.onnx_files import conv_net
 from tests.docs.blocks import ROOT
-from tests.docs.command_lines import programs
+from tests.docs.command_lines import check_agent, programs
 from tests.host.terminal import InTerminal
 
 from boardfront.host.cli import main
@@ -327,7 +328,7 @@ def board_agents(folder: Path, environment: Mapping[str, str]) -> Iterator[dict[
 
 
 def read_data(block: Block) -> None:
-    """Check what is neither code nor a command: TOML by what it is for, JSON, YAML, C."""
+    """Check what is neither code nor a command: TOML by what it is for, JSON, YAML, C, a unit."""
     if block.language == "toml":
         _read_toml(block)
     elif block.language == "json":
@@ -340,6 +341,19 @@ def read_data(block: Block) -> None:
         yaml.safe_load(block.text)
     elif block.language == "c":
         _compile_c(block)
+    elif block.language == "ini":
+        _read_unit(block)
+
+
+def _read_unit(block: Block) -> None:
+    """Check what systemd is told to start: a full path, and options that the agent has."""
+    unit = configparser.ConfigParser(interpolation=None)
+    unit.read_string(block.text)
+    program, *arguments = shlex.split(unit["Service"]["ExecStart"])
+    assert program.startswith("/"), f"{block.where}: expected a full path, got {program}"
+    assert program.endswith("/boardfront-agent"), f"{block.where}: {program}"
+    check_agent(arguments)
+    assert unit["Install"]["WantedBy"] == "multi-user.target", block.where
 
 
 def _read_toml(block: Block) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from tests.faults.host_run import run_at
 from tests.faults.hosts import HostProcess
 from tests.faults.site import Once, Site, bare, request
 from tests.faults.small_disk import SmallDisk
+from tests.host.searching import Place
 
 from boardfront.latency_models.store import MeasurementStore
 from boardfront.protos.errors import BoardfrontError
@@ -157,3 +159,32 @@ def test_no_room_on_the_host(tmp_path: Path, disk: SmallDisk) -> None:
         ]
         artifacts = {name_of(request(number).model) for number in range(count)}
         assert site.book.answered() == site.book.begun() == dict.fromkeys(artifacts, 1)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(200)
+def test_no_room_for_a_run(tmp_path: Path, disk: SmallDisk) -> None:
+    place = Place(tmp_path)
+    runs = ("--runs", str(tmp_path / "disk" / "runs"))
+
+    def call(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*disk.prefix, sys.executable, "-m", "boardfront.host.cli", *arguments, *runs],
+            cwd=tmp_path,
+            env={**os.environ, **place.settings},
+            capture_output=True,
+            text=True,
+            timeout=100,
+            check=False,
+        )
+
+    # The folder and its journal have room, the supernet's weights have none.
+    disk.fill(but_bytes=32 << 10)
+    full = call("search", str(place.experiment))
+    assert full.returncode == 1
+    (line,) = [one for one in full.stderr.splitlines() if one.startswith("boardfront:")]
+    assert "No space left on device: check the folder, its rights and the free space" in line
+    assert "go on with: boardfront search --resume" in line
+    disk.free()
+    done = call("search", "--resume", "latest")
+    assert done.returncode == 0, done.stderr

@@ -137,7 +137,11 @@ def test_a_file_is_read(tmp_path: Path) -> None:
             "quick.toml:5: unknown key 'x' in [search]",
         ),
         ("threads = 1", "threads = [1]", "quick.toml:19: wrong value for 'threads' in [target"),
-        ('task = "inference"', 'task = "infer"', "'inference' or 'training-step', got 'infer'"),
+        (
+            'task = "inference"',
+            'task = "infer"',
+            "'training-step' or 'training-step-graph', got 'infer'",
+        ),
         (
             'name = "board"',
             'name = "laptop"',
@@ -179,6 +183,12 @@ def test_a_file_is_read(tmp_path: Path) -> None:
             "[training]\nepochs = 1\nbatch = 8\nlearning_rate = 0.1\n[search]",
             "quick.toml:11: two tables for accuracy: expected one of [supernet] and [training], "
             "got both; remove one",
+        ),
+        # Checked before hours of training, not after.
+        (
+            "[supernet]\nepochs = 2",
+            "[supernet]\nepochs = 2\nrecalibration_images = 1",
+            "quick.toml:9: wrong value for 'recalibration_images' in [supernet]",
         ),
         ("[supernet]\nepochs", "[training]\nepoch", "unknown key 'epoch' in [training]"),
         (

@@ -13,16 +13,20 @@ from tests.latency_models import table_samples
 
 from boardfront.host.chain_writer import TableSpace
 from boardfront.host.commands.table_build import BuildArguments, asked_of
+from boardfront.host.commands.table_file import TableFile
 from boardfront.host.commands.table_where import Where
 from boardfront.host.fleet.address import RemoteAddress
 from boardfront.host.fleet.client import AgentClient
 from boardfront.latency_models.store import MeasurementStore
 from boardfront.latency_models.table import NetworkRole, Table
+from boardfront.latency_models.table_finalists import seed_in
 from boardfront.latency_models.table_rule import BuildRule
 from boardfront.protos.core_lists import parse_cpus
+from boardfront.protos.errors import WrongInputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from pathlib import Path
 
     from tests.host.searching import Place
 
@@ -143,3 +147,29 @@ def test_options_networks_and_the_device_of_a_build_that_is_gone_on_with(
     assert anew.built_unix_s > first.built_unix_s
     assert anew.target == first.target
     assert any(note.startswith("measured anew, as the target had changed") for note in anew.notes)
+
+
+def test_nothing_that_another_build_has_measured_is_written_over(
+    place: Place, device: str, tmp_path: Path
+) -> None:
+    file = place.folder / "toy.json"
+    _build(place, device, "--calibration", "0", "--held-out", "2")
+    first = file.read_bytes()
+    # Its measurements are elsewhere: what it says must not be lost.
+    told = _build(place, device, "--store", str(tmp_path / "other.db"), code=2)
+    assert "expected its measurements in the store" in told
+    assert file.read_bytes() == first
+    _build(place, device, "--store", str(tmp_path / "other.db"), "--overwrite")
+    assert Table.load(file).seed != json.loads(first)["seed"]
+
+
+def test_a_build_that_began_beside_another_loses_nothing(tmp_path: Path) -> None:
+    path, table = tmp_path / "t.json", table_samples.table()
+    late = TableFile(path=path, replaces=seed_in(path), before=None)
+    late.check("late")
+    replace(table, seed="early").save(path)
+    with pytest.raises(WrongInputError, match="another build has written meanwhile"):
+        late.check("late")
+    with pytest.raises(WrongInputError, match="another build has written meanwhile"):
+        late.save(replace(table, seed="late"))
+    assert Table.load(path).seed == "early"

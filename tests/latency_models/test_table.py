@@ -134,6 +134,12 @@ def test_a_damaged_file_is_refused_in_one_line(
     assert "\n" not in str(caught.value)
 
 
+def test_a_setting_that_is_yes_or_no_reads_back(tmp_path: Path) -> None:
+    made = replace(table(), space_settings={"residual": True, "resolution": 32})
+    made.save(tmp_path / "board.json")
+    assert Table.load(tmp_path / "board.json") == made
+
+
 @pytest.mark.parametrize(
     "content", [b"", b"{", b"[]", b"\xff\xfe", b'{"fixed_s": NaN}', b"[" * 9999]
 )

@@ -77,6 +77,27 @@ def test_other_blocks_follow_from_measured_ones() -> None:
         made.fit([_entry(block) for block in BLOCKS[: FEWEST - 1]])
 
 
+def test_what_a_measured_block_may_be_off_is_in_the_unit_of_its_time() -> None:
+    rng = np.random.default_rng(0)
+    off = rng.normal(0.0, 0.1, len(BLOCKS))
+
+    def told(power: float) -> tuple[np.ndarray, np.ndarray]:
+        """Learn times and what they may be off, both raised to a power; tell the logarithms."""
+        entries = []
+        for block, error in zip(BLOCKS[::2], off, strict=False):
+            time_s, half = (_time_s(block) * np.exp(error)) ** power, 0.196 * power
+            low_s, high_s = time_s * (1 - half), time_s * (1 + half)
+            entries.append(replace(_entry(block), time_s=time_s, low_s=low_s, high_s=high_s))
+        made = Interpolator(_macs)
+        made.fit(entries)
+        times, widths = made.predict(BLOCKS[1::2])
+        return np.log(times), np.log1p(widths)
+
+    (logs, widths), (twice, wider) = told(1.0), told(2.0)
+    assert twice == pytest.approx(2 * logs, rel=1e-4)
+    assert wider == pytest.approx(2 * widths, rel=1e-3)
+
+
 def test_it_stops_when_it_is_sure_enough() -> None:
     rule = ActiveRule(first=12, batch=4, target=0.3)
     chooser = ActiveChooser(Interpolator(_macs), [tuple(BLOCKS)], rule)

@@ -224,7 +224,7 @@ def test_a_build_that_chooses_takes_what_is_known_however_small_the_budget() -> 
         made = builder_of(device, rule=BuildRule(rounds=0, budget_s=budget_s))
         plan = Plan(chosen, KINDS, chooser=_Fewer())
         return TableBuilder(
-            plan, Programmes(), device, made._asked, made.rule, clock=lambda: device.now_s
+            plan, Programmes(), device, made.asked, made.rule, clock=lambda: device.now_s
         )
 
     class Slow(Remembering):

@@ -168,8 +168,13 @@ def test_a_build_that_goes_on_keeps_the_rows(table: Table, path: Path) -> None:
     longer = replace(table, notes=("looked again",))
     save_with_rows(longer, path)
     assert Table.load(path) == replace(longer, finalists=(_row(table),))
-    # Another build under the same name is another table.
-    save_with_rows(replace(table, seed="another"), path)
+    # Another build under the same name is another table, and replaces what it was told to.
+    mine, another = replace(table, seed="mine"), replace(table, seed="another")
+    save_with_rows(mine, path)
+    with pytest.raises(WrongInputError, match="one that another build has written meanwhile"):
+        save_with_rows(another, path)
+    assert Table.load(path).seed == "mine"
+    save_with_rows(another, path, replaces="mine")
     assert Table.load(path).finalists == ()
     path.write_text("{")
     save_with_rows(table, path)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from tests.latency_models import samples
 
+from boardfront.latency_models.store import MeasurementStore
 from boardfront.protos.records import (
     FailureKind,
     Normalised,
@@ -25,6 +26,7 @@ from boardfront.search.verdicts import MERIT, Reaction, VerdictPolicy, better
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
 
     from boardfront.latency_models.base import Measurement, TimeRequest
     from boardfront.protos.records import Failure, Result
@@ -191,6 +193,9 @@ def test_alone_asks_without_the_reference(space: SposSpace) -> None:
     assert isinstance(answer, Latency)
     assert measurer.asked[0].reference is None
     assert measurer.asked[0].precision.min_duration_s == 3.0
+    # A level of another day, or of another board of the kind, is not this run's.
+    assert measurer.asked[0].fresh
+    assert measurer.asked[0].job_seed == "run here alone"
 
 
 def test_the_reference_is_of_middling_size_and_follows_from_the_seed(space: SposSpace) -> None:
@@ -234,6 +239,30 @@ def test_a_time_that_was_found_wrong_is_replaced_in_the_front(space: SposSpace) 
     newest = replace(samples.measurement(_result(Verdict.OK, 0.008)), id=8)
     assert source.remeasured(replace(old, id=7), newest) == "33"
     assert evaluator.corrected(candidate).latencies["here"].median_s == 0.008
+
+
+def test_times_of_an_earlier_part_can_be_measured_again(space: SposSpace, tmp_path: Path) -> None:
+    with MeasurementStore(tmp_path / "store.db") as store:
+        old = store.append(samples.measurement(_result(Verdict.OK, 0.002)))
+        assert old.id is not None
+        known = {"33": _latency(old.id, 0.002), "35": _latency(77, 0.003)}
+        source = _source(space, _Programmed(_result(Verdict.OK, 0.004)))
+        source.corrections["35"] = _latency(78, 0.005)
+        assert source.recognise(known) == [old.id, 78]
+        ((before, new),) = source.measure_again([old.id], store)
+    assert before.id == old.id
+    assert source.remeasured(before, new) == "33"
+    assert source.corrections["33"].median_s == 0.004
+
+
+def _latency(measurement_id: int, median_s: float) -> Latency:
+    return Latency(
+        median_s=median_s,
+        low_s=median_s,
+        high_s=median_s,
+        verdict=Verdict.OK,
+        measurement_id=measurement_id,
+    )
 
 
 class _Queue(_Programmed):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -170,6 +171,22 @@ def test_the_next_command_works(finished: Place, boardfront: Command) -> None:
     code, out, err = boardfront(*command[1:], "--json")
     assert code == 0, err
     assert json.loads(out)["median_s"] == pytest.approx(said["promise"]["median_s"], rel=0.01)
+
+
+def test_the_next_command_names_the_fleet_file(copy: RunFolder, boardfront: Command) -> None:
+    text = copy.experiment.read_text()
+    copy.experiment.write_text(text.replace('device = "local"', 'device = "rock5b"'))
+    fleet = Path("our lab/fleet.toml").absolute()
+    fleet.parent.mkdir()
+    fleet.write_text('[device.rock5b]\naddress = "127.0.0.1:9"\n')
+    code, out, err = boardfront("export", "latest", "-o", "net", "--fleet", str(fleet))
+    assert code == 0, err
+    command = shlex.split(out.splitlines()[-1])
+    assert command[:4] == ["next:", "boardfront", "measure", "net/model.onnx"]
+    assert command[-3:] == ["--fresh", "--fleet", str(fleet)]
+    page = (Path("net") / "README.md").read_text()
+    assert "--device rock5b" in page
+    assert str(fleet.parent) not in page
 
 
 def test_a_promise_that_holds(finished: Place, boardfront: Command) -> None:

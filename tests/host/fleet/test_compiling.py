@@ -15,7 +15,7 @@ from tests.device_agent.onnx_files import conv_net, unknown_operator
 from boardfront.device_agent.agent import WorkerRules
 from boardfront.host.fleet.address import RemoteAddress
 from boardfront.host.fleet.client import AgentClient, artifact_name
-from boardfront.host.fleet.compiling import is_compiled_here
+from boardfront.host.fleet.compiling import HostCompiler, is_compiled_here
 from boardfront.host.fleet.measurer import DeviceMeasurer
 from boardfront.host.fleet.planned_job import PlannedJob
 from boardfront.latency_models.base import TimeRequest
@@ -114,6 +114,14 @@ def test_what_cannot_be_compiled_is_a_failure_not_an_end(
     assert late.failure is not None
     assert late.failure.kind is FailureKind.TIMEOUT
     assert not list(libraries.iterdir())
+
+
+def test_libraries_that_others_remove_at_the_same_time_are_no_trouble(tmp_path: Path) -> None:
+    (tmp_path / "kept.library").write_bytes(b"kept")
+    # What glob finds and stat does not.
+    (tmp_path / "gone.library").symlink_to(tmp_path / "nowhere")
+    HostCompiler(tmp_path)._evict()
+    assert (tmp_path / "kept.library").read_bytes() == b"kept"
 
 
 def test_other_targets_are_left_alone() -> None:

@@ -12,7 +12,7 @@ from typing_extensions import override
 from boardfront.host.fleet.address import RemoteAddress
 from boardfront.host.fleet.client import AgentClient
 from boardfront.host.fleet.measurer import DeviceMeasurer
-from boardfront.host.fleet.planned_job import MAX_TOGETHER
+from boardfront.host.fleet.planned_job import MAX_TOGETHER, PlannedJob
 from boardfront.latency_models.base import Measurer, TimeRequest
 from boardfront.latency_models.store import MeasurementStore
 from boardfront.protos import records
@@ -159,6 +159,22 @@ def test_a_failure_is_kept_as_one_and_never_as_a_time(
     assert [found.failure is not None for found in store.history(broken.key)] == [True, True]
 
 
+def test_what_a_lost_device_did_not_measure_is_tried_again_by_the_same_run(
+    bench: _Bench, store: MeasurementStore
+) -> None:
+    request = _request(model=programme(fault="device-lost"), fresh=True, job_seed="run-7")
+    (lost,) = bench(request)
+    assert lost.failure is not None
+    assert lost.failure.kind is FailureKind.DEVICE_LOST
+    (again,) = bench(request)
+    assert (again.id, again.job_id) != (lost.id, lost.job_id)
+    assert len(store.history(lost.key)) == 2
+    # A network's own failure is final: the job is the same, and so is the answer.
+    crashing = dataclasses.replace(request, model=programme(fault="crash-run"))
+    (first,), (second,) = bench(crashing), bench(crashing)
+    assert first.id == second.id
+
+
 class _Unplugged(AgentClient):
     """A host that dies before it can acknowledge."""
 
@@ -244,6 +260,26 @@ def test_a_seed_makes_the_same_job_only_of_the_same_question(bench: _Bench) -> N
     asked += [dataclasses.replace(asked[0], task=records.Task(batch=2))]
     found = bench(*asked)
     assert len({measurement.job_id for measurement in found}) == 4
+
+
+def test_a_job_that_the_agent_knows_otherwise_is_run_under_a_name_that_is_found_again(
+    client: AgentClient, store: MeasurementStore
+) -> None:
+    asked = _request(fresh=True, job_seed="run-9")
+    planned = DeviceMeasurer(client, store).plan([asked])
+    assert isinstance(planned, PlannedJob)
+    # Sent by a host that died; whoever goes on wants to look closer.
+    client.send(planned.job, planned.artifacts)
+    closer = dataclasses.replace(
+        asked, precision=dataclasses.replace(asked.precision, min_duration_s=0.11)
+    )
+    (found,) = _Bench(client, store)(closer)
+    assert found.result is not None
+    assert found.job_id != planned.job.job_id
+    again = _Bench(client, store)
+    assert again(closer) == [found]
+    assert again.timed == []
+    client.cancel(planned.job.job_id)
 
 
 def test_another_store_gets_a_measurement_of_its_own(

@@ -120,6 +120,23 @@ def test_a_pool_goes_without_those_that_others_hold(boards: dict[str, AgentProce
     anna.leases.close()
 
 
+def test_what_a_pool_can_do_without_is_waited_for_where_a_target_has_nothing_else(
+    boards: dict[str, AgentProcess],
+) -> None:
+    ben, anna = _Run("ben"), _Run("anna")
+    ben.leases.take([_selected(boards, "one")])
+    passed_over: list[dict[str, str]] = []
+    pool, alone = _selected(boards, "one", "two"), _selected(boards, "one")
+    taking = threading.Thread(target=lambda: passed_over.append(anna.leases.take([pool, alone])))
+    taking.start()
+    until(lambda: any("ben" in line for line in anna.said))
+    ben.leases.close()
+    taking.join(harness.WITHIN_S)
+    assert passed_over == [{}]
+    assert _holders(boards) == {"one": "anna", "two": "anna"}
+    anna.leases.close()
+
+
 def test_a_run_that_is_resumed_passes_over_none_of_its_own(
     boards: dict[str, AgentProcess],
 ) -> None:

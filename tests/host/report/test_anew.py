@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import shlex
 import subprocess
+from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.host.report.made import SPACE, Plan, experiment_text, make
+from tests.host.report.made import BEGAN_UNIX_S, SPACE, Plan, experiment_text, make
 
 from boardfront.host.commands.arguments import one_network
 from boardfront.host.config import load_experiment
@@ -19,6 +20,7 @@ from boardfront.host.report.anew import search_anew
 from boardfront.host.report.reading import read_findings
 from boardfront.host.run_folder import RunFolder, create_run
 from boardfront.host.view.follow import read_run
+from boardfront.host.view.run_view import RunState
 from boardfront.search.spaces import catalog
 
 if TYPE_CHECKING:
@@ -82,6 +84,29 @@ def test_a_run_with_a_name_of_its_own_needs_no_copies(tmp_path: Path) -> None:
     assert shlex.split(search_anew(read_run(run))) == line
     run.about.unlink()
     assert shlex.split(search_anew(read_run(run))) == line
+
+
+@pytest.mark.parametrize(
+    ("state", "told"),
+    [
+        (RunState.RUNNING, None),
+        (RunState.PAUSED, "touch '{}/control/resume'"),
+        (RunState.INTERRUPTED, "boardfront search --resume '{}'"),
+        (RunState.FAILED, "boardfront search --resume '{}'"),
+        (RunState.CANCELLED, "boardfront search --resume '{}'"),
+        (RunState.COMPLETED, None),
+    ],
+)
+def test_only_a_run_that_can_be_gone_on_with_offers_it(
+    state: RunState, told: str | None, tmp_path: Path
+) -> None:
+    run = make(tmp_path, Plan(done=3, ended=False), "its name")
+    found = read_findings(run)
+    # Of one that goes on nobody wrote an end; one that failed or was cancelled has its own.
+    goes_on = state in {RunState.RUNNING, RunState.PAUSED, RunState.INTERRUPTED}
+    view = replace(found.view, state=state, ended_unix_s=None if goes_on else BEGAN_UNIX_S)
+    rows = dict(reproduce.commands(replace(found, view=view)))
+    assert rows.get("go on with this run") == (told and told.format(run.path))
 
 
 def test_a_reference_is_said_to_be_what_it_was(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from tests.latency_models.table_samples import table as sample_table
 from boardfront.host.build_news import NewsFile, news_path, read_news
 from boardfront.host.view import table_view
 from boardfront.host.view.table_view import TableFollower, TableState
+from boardfront.latency_models.table_origin import TransferOrigin
 from boardfront.protos.errors import WrongInputError
 
 if TYPE_CHECKING:
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
     Command = Callable[..., tuple[int, str, str]]
 
 pytestmark = pytest.mark.timeout(180)
+
+_ORIGIN = TransferOrigin(
+    file="pi5.json", device_name="pi5", target="onnxruntime", digest="0" * 64, task="inference"
+)
 
 
 def test_a_build_is_followed_to_its_end(tmp_path: Path) -> None:
@@ -87,6 +92,15 @@ def test_a_build_that_died_is_not_taken_for_one_that_goes_on(tmp_path: Path) -> 
     assert follower.poll().state is TableState.BUILDING
     now[0] += 1000.0
     assert follower.poll().state is TableState.STOPPED
+
+
+def test_an_unfinished_table_names_the_command_that_takes_it(tmp_path: Path) -> None:
+    path = tmp_path / "toy.json"
+    built = replace(sample_table(), missing=("x",), residual=None)
+    for table, command in ((built, "build"), (replace(built, transfer=_ORIGIN), "transfer")):
+        table.save(path)
+        told = dict(table_view.lines(TableFollower(path).poll()))
+        assert told["go on"] == f"the same boardfront table {command} ... -o {path}"
 
 
 def test_news_that_are_torn_or_newer_are_none(tmp_path: Path) -> None:
