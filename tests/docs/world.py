@@ -33,6 +33,9 @@ from boardfront.host.config import parse_experiment
 from boardfront.host.data import catalog as datasets
 from boardfront.host.experiment_file import ExperimentFile
 from boardfront.host.fleet.fleet_file import parse_fleet
+from boardfront.host.paths import default_store
+from boardfront.latency_models.store import MeasurementStore
+from boardfront.latency_models.store_exchange import merge_store
 from boardfront.search.spaces import catalog as spaces
 
 if sys.version_info >= (3, 11):
@@ -219,10 +222,16 @@ class World:
             return
         name = words[words.index("-o") + 1]
         kept = self._kept / f"{hashlib.sha256(repr(words).encode()).hexdigest()}.json"
+        # A table without its measurements is refused.
+        measured, store = kept.with_suffix(".db"), default_store()
         if kept.exists():
             shutil.copy(kept, name)
+            with MeasurementStore(store) as mine:
+                merge_store(mine, measured)
         yield
         shutil.copy(name, kept)
+        with MeasurementStore(measured) as others:
+            merge_store(others, store)
 
     def _shell(self, text: str) -> tuple[int, str]:
         for words in list(programs(text)):
